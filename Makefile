@@ -1,0 +1,43 @@
+# Each target sets up its own virtual environment; Python >= 3.11 and make are all it takes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench clean
+
+help: ## show this help
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "moorings needs Python >= 3.11: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[mongo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+run: $(VENV)/.run ## serve the embedded default (in memory) until Ctrl-C
+	@exec $(BIN)/moorings run
+
+test: $(VENV)/.dev ## the tests, under 5 minutes, with a real mongod
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## lint, types, imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@mkdir -p .typing && ln -sfn .. .typing/moorings
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## ratios to the bare floors, side by side
+	$(BIN)/python -m tests.bench
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .typing build dist *.egg-info .coverage*

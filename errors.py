@@ -1,0 +1,185 @@
+"""The ground floor: every error Moorings raises, and the reasons a connection may fail for.
+
+Three kinds, told apart by whose move is next. *Yours*: `SettingsError`, `UnknownBackend`,
+`UnknownConnection`, `HostMismatch` (change the program or its settings). *The world's*:
+`ConnectionNotReady` (wait, or repair the database). *A bug's*: `IllegalTransition`,
+`RestartIntensityExceeded`, and the `SupervisorError`s.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from moorings.runtime.status import ConnectionStatus
+
+
+class FailureReason(StrEnum):
+    """Why a connection is not ready; the `reason` label of metrics and pages."""
+
+    DNS = "dns"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    NETWORK = "network"
+    TLS = "tls"
+    AUTH = "auth"
+    TOPOLOGY = "topology"
+    OVERLOAD = "overload"
+    CONFIG = "config"
+    SECRET = "secret"  # noqa: S105 - the name of a reason
+    BUG = "bug"
+
+    @property
+    def needs_human(self) -> bool:
+        """True where trying again at once cannot help: the episode ends at the first failure."""
+        return self in _NEEDS_HUMAN
+
+    @property
+    def heals_by_itself(self) -> bool:
+        """True where a driver's event that shows a usable server ends the long backoff."""
+        return self in _HEALS_BY_ITSELF
+
+
+_NEEDS_HUMAN = frozenset(
+    {FailureReason.AUTH, FailureReason.TLS, FailureReason.CONFIG, FailureReason.SECRET}
+)
+_HEALS_BY_ITSELF = frozenset(
+    {
+        FailureReason.DNS,
+        FailureReason.REFUSED,
+        FailureReason.TIMEOUT,
+        FailureReason.NETWORK,
+        FailureReason.TOPOLOGY,
+    }
+)
+
+
+class MooringsError(Exception):
+    """The base of every error that Moorings raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsProblem:
+    """One thing wrong with the settings: where it stands, what it is, and how to mend it.
+
+    Attributes:
+        file: the file's path, an environment variable's name, or where else it came from.
+        layer: `default`, the environment's name, or "" where layers do not apply.
+        key: the dotted path of the key within its layer, or "" for the whole file.
+        problem: what is wrong. Never contains a secret value.
+        cure: what to do about it.
+    """
+
+    file: str
+    layer: str
+    key: str
+    problem: str
+    cure: str
+
+    def __str__(self) -> str:
+        layer = f"[{self.layer}] " if self.layer else ""
+        key = f"{self.key}: " if self.key else ""
+        return f"{self.file}: {layer}{key}{self.problem}. {self.cure}"
+
+
+class SettingsError(MooringsError):
+    """The settings cannot be used. All problems are reported at once, in `problems`."""
+
+    def __init__(self, *problems: SettingsProblem) -> None:
+        self.problems = problems
+        super().__init__("\n".join(map(str, problems)))
+
+
+class UnknownBackend(SettingsError, LookupError):
+    """A `backend` that no provider is registered under; names the known ones and the nearest."""
+
+
+class UnknownConnection(MooringsError, LookupError):
+    """A connection name that the settings do not hold, or that they disable."""
+
+
+class ConnectionNotReady(MooringsError):
+    """The connection is not ready: not yet, not any more, not in time, or closed.
+
+    Attributes:
+        status: the `ConnectionStatus` when this was raised; None when no single connection is
+            meant. Its `reason` and (redacted) `error` say why.
+    """
+
+    def __init__(self, message: str, status: ConnectionStatus | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class HostMismatch(MooringsError):
+    """Used from another thread, event loop or process than the one it was opened in."""
+
+
+class IllegalTransition(MooringsError):
+    """The state machine has no such edge. A bug in Moorings: it never reaches a caller."""
+
+
+class RestartIntensityExceeded(MooringsError):
+    """A supervisor gave up. `__cause__` is the child's last error.
+
+    Attributes:
+        supervisor: the supervisor's name.
+        child: the id of the child whose end was one too many.
+        restarts: how many restarts were counted within the period, this one included.
+    """
+
+    def __init__(self, supervisor: str, child: str, restarts: int) -> None:
+        super().__init__(
+            f"supervisor {supervisor!r} gave up: child {child!r} ended once more "
+            f"({restarts} restarts within the period)"
+        )
+        self.supervisor = supervisor
+        self.child = child
+        self.restarts = restarts
+
+
+class SupervisorError(MooringsError):
+    """A supervisor refused a command."""
+
+
+class ChildNotFound(SupervisorError, LookupError):
+    """No child has this id."""
+
+
+class ChildAlreadyStarted(SupervisorError):
+    """A child with this id is running."""
+
+
+class ChildAlreadyPresent(SupervisorError):
+    """A child with this id is present, though not running: restart or delete it."""
+
+
+class ChildRunning(SupervisorError):
+    """The child is running: terminate it first."""
+
+
+class ChildStartFailed(SupervisorError):
+    """A child ended before it said `started`; `__cause__` says why.
+
+    Attributes:
+        id: the child's id.
+    """
+
+    def __init__(self, id: str) -> None:  # noqa: A002 - the child spec's own word
+        super().__init__(f"child {id!r} failed to start")
+        self.id = id
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence that lists what is known and the nearest to `name`, for error messages."""
+    names: Sequence[str] = sorted(known)
+    if not names:
+        return "None is known"
+    listed = ", ".join(names)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"Known: {listed}" + (f" (did you mean {near[0]!r}?)" if near else "")

@@ -1,0 +1,1 @@
+"""Providers talk: the contract, the registry, the factory, and one file per backend."""

@@ -1,0 +1,96 @@
+"""What a document-database backend has to do. It knows no states, no retries and no clock.
+
+The runtime calls a provider from one connection's actor, one call at a time per client (an old
+client may be closed while its successor is opened), bounds every call, and decides what an error
+means only by asking `classify`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from moorings.errors import FailureReason
+
+
+class Signal(StrEnum):
+    """What a driver's own monitoring tells the runtime, from whatever thread it runs in."""
+
+    SUSPECT = "suspect"
+    """Something looks wrong (a failed heartbeat, a cleared pool): one ping decides, now."""
+    LOST = "lost"
+    """No server is usable: the connection is lost at once."""
+    USABLE = "usable"
+    """A usable server was seen: a long backoff may end now."""
+
+
+class Notify(Protocol):
+    """The runtime's ear: callable from any thread, never blocks, never raises."""
+
+    def __call__(self, signal: Signal = Signal.SUSPECT, /) -> None: ...
+
+
+class DocumentsDatabaseBase(ABC):
+    """The contract of a backend; subclass it and register the class under a name.
+
+    Coroutines run in the host's own world (`hosts` says which are supported) and are bounded by
+    the runtime: they are cancelled when their time is up, and must let that happen. Blocking work
+    belongs into threads that may be abandoned on cancellation.
+
+    Attributes:
+        settings_model: validates the `[….provider]` table. Fields of type `Secret` accept
+            references; `open` gets them resolved.
+        hosts: `"trio"`, `"asyncio"`, or both.
+        name: the connection's name in the settings.
+    """
+
+    settings_model: ClassVar[type[BaseModel]]
+    hosts: ClassVar[frozenset[str]] = frozenset({"trio"})
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def endpoint(self, settings: Any) -> str:
+        """The server or cluster that `settings` speak of, without credentials.
+
+        Connections to one endpoint share the limit on concurrent attempts. `settings` may still
+        hold unresolved references: answer then with what is known.
+        """
+
+    @abstractmethod
+    async def open(self, settings: Any, notify: Notify) -> Any:
+        """Make a client from resolved settings. Cheap: `ping` finds out whether it works.
+
+        Args:
+            settings: an instance of `settings_model` without references.
+            notify: to be called with a `Signal`, from any thread, while the client lives.
+        """
+
+    @abstractmethod
+    async def ping(self, client: Any) -> None:
+        """Return if the server answers; raise what the driver raises if it does not."""
+
+    @abstractmethod
+    async def verify(self, client: Any) -> None:
+        """Return if the configured database may be used (credentials included), else raise."""
+
+    @abstractmethod
+    def database(self, client: Any) -> Any:
+        """The native database object that applications use. No I/O."""
+
+    @abstractmethod
+    async def close(self, client: Any) -> None:
+        """Close the client and everything it holds; never raise because the server is gone."""
+
+    @abstractmethod
+    def classify(self, error: BaseException) -> FailureReason | None:
+        """The reason an error stands for, or None when it is a bug rather than an outage."""
+
+    def describe(self, error: BaseException) -> str:
+        """One line about `error` for people, without credentials. Override to redact more."""
+        return f"{type(error).__name__}: {error}"

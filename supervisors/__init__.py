@@ -1,0 +1,1 @@
+"""Supervisors restart: OTP-grade supervision of any async function; knows no databases."""
