@@ -167,7 +167,7 @@ class SecretsSettings(FrozenModel):
 class SecuritySettings(FrozenModel):
     """Where secrets come from."""
 
-    secrets: SecretsSettings = SecretsSettings()
+    secrets: SecretsSettings = Field(default_factory=SecretsSettings)
 
 
 class StartupMode(StrEnum):
@@ -226,6 +226,6 @@ class RuntimeSettings(FrozenModel):
 class Settings(FrozenModel):
     """Everything that Moorings reads, after layers and overrides."""
 
-    database: DatabaseSettings = DatabaseSettings()
-    security: SecuritySettings = SecuritySettings()
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    security: SecuritySettings = Field(default_factory=SecuritySettings)
     runtime: RuntimeSettings = RuntimeSettings()
