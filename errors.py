@@ -1,8 +1,8 @@
 """The ground floor: every error Moorings raises, and the reasons a connection may fail for.
 
 Three kinds, told apart by whose move is next. *Yours*: `SettingsError`, `UnknownBackend`,
-`UnknownConnection`, `HostMismatch` (change the program or its settings). *The world's*:
-`ConnectionNotReady` (wait, or repair the database). *A bug's*: `IllegalTransition`,
+`UnknownConnection`, `HostMismatch`, `NotSupportedLocally` (change the program or its settings).
+*The world's*: `ConnectionNotReady` (wait, or repair the database). *A bug's*: `IllegalTransition`,
 `RestartIntensityExceeded`, and the `SupervisorError`s.
 """
 
@@ -103,6 +103,20 @@ class UnknownConnection(MooringsError, LookupError):
     """A connection name that the settings do not hold, or that they disable."""
 
 
+class SecretUnavailable(MooringsError):
+    """A reference of the settings leads to no usable secret. Tried again on every episode.
+
+    Attributes:
+        path: the reference's path.
+        key: the reference's key.
+    """
+
+    def __init__(self, path: str, key: str, problem: str, cure: str) -> None:
+        super().__init__(f"secret {key!r} at {path!r}: {problem}. {cure}")
+        self.path = path
+        self.key = key
+
+
 class ConnectionNotReady(MooringsError):
     """The connection is not ready: not yet, not any more, not in time, or closed.
 
@@ -141,6 +155,22 @@ class RestartIntensityExceeded(MooringsError):
         self.supervisor = supervisor
         self.child = child
         self.restarts = restarts
+
+
+class NotSupportedLocally(MooringsError, NotImplementedError):
+    """The `local` backend cannot do this, and does nothing rather than something else.
+
+    Attributes:
+        call: the call, argument or operator that was refused.
+    """
+
+    def __init__(self, call: str, why: str = "") -> None:
+        super().__init__(
+            f"{call} is not supported by the in-memory backend"
+            + (f" ({why})" if why else "")
+            + '. Use a real server for it: backend = "mongo"'
+        )
+        self.call = call
 
 
 class SupervisorError(MooringsError):
