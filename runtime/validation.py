@@ -1,0 +1,176 @@
+"""From pydantic's errors to faults that people can mend, without the values that caused them.
+
+Pydantic speaks of the branches of unions and of validator functions; whoever wrote the TOML knows
+keys. And what a provider's model says may quote its input, which may be a secret: it is taken out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+
+from ..errors import did_you_mean
+from ..providers.references import SecretReference
+from .redaction import MASK, Redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong at one key, and what to do; `path` is relative to the validated model."""
+
+    path: Path
+    problem: str
+    cure: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an error is: its keys, the model that should hold the last one, the kind of field."""
+
+    path: Path
+    parent: Any
+    is_secret: bool = False
+
+
+def find_faults(
+    model: type[BaseModel], error: ValidationError, hide: Callable[[str], str] = str
+) -> list[Fault]:
+    """The faults behind `error`, at most one per key, in the order of the model.
+
+    Args:
+        model: what was validated against.
+        error: what came of it.
+        hide: takes out of a message what must not be seen.
+    """
+    found: dict[Path, Fault] = {}
+    for details in error.errors(include_url=False):
+        fault = _fault(_place(model, details["loc"]), details, hide)
+        found.setdefault(fault.path, fault)
+    # The branches of a union fail together. The one that got further says more: "tls.ca is
+    # missing" rather than "tls should be a boolean".
+    return [
+        fault
+        for path, fault in found.items()
+        if not any(len(other) > len(path) and other[: len(path)] == path for other in found)
+    ]
+
+
+def hider(values: Any) -> Callable[[str], str]:
+    """A function that takes every text in `values`, a nested structure, out of a message."""
+    texts = sorted({text for text in _texts(values) if text.strip()}, key=len, reverse=True)
+    redactor = Redactor(texts)
+    # As a word of its own: short ones, such as "a", are inside every sentence.
+    whole = [re.compile(rf"(?<!\w){re.escape(text)}(?!\w)") for text in texts]
+
+    def hide(message: str) -> str:
+        for pattern in whole:
+            message = pattern.sub(MASK, message)
+        return redactor.redact(message)
+
+    return hide
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case SecretStr():
+            yield value.get_secret_value()
+        case Mapping():
+            for item in value.values():
+                yield from _texts(item)
+        case list() | tuple():
+            for item in value:
+                yield from _texts(item)
+
+
+def _fault(place: _Place, details: ErrorDetails, hide: Callable[[str], str]) -> Fault:
+    problem, cure = details["msg"].removeprefix("Input ").rstrip("."), "Change it"
+    if place.is_secret:
+        problem, cure = _secret_fault(details["input"])
+    else:
+        match details["type"]:
+            case "missing":
+                problem, cure = "is missing", "Set it"
+            case "extra_forbidden":
+                problem, cure = "is not known", did_you_mean(place.path[-1], _keys(place.parent))
+            case "illegal_name":
+                problem, cure = "is not a legal name", f"Rename it: {details['msg']}"
+            case "value_error" | "assertion_error":
+                problem = problem.split(", ", 1)[-1]
+            case "model_type" | "dict_type" | "mapping_type":
+                problem = "should be a table"
+            case _:
+                pass
+    return Fault(place.path, hide(problem), cure)
+
+
+def _secret_fault(value: Any) -> tuple[str, str]:
+    if isinstance(value, Mapping):
+        return (
+            "is a malformed reference to a secret",
+            'Write { path = "…", key = "…" }, both not empty, and nothing else',
+        )
+    return (
+        "should be a string, or a reference to a secret",
+        'Write "…" or { path = "…", key = "…" }',
+    )
+
+
+def _place(model: type[BaseModel], loc: Sequence[int | str]) -> _Place:
+    """Translate pydantic's `loc`, walking along the model's annotations."""
+    path: list[str] = []
+    at: Any = model
+    parent: Any = None
+    for step in loc:
+        branches = _branches(at)
+        if SecretReference in branches:
+            return _Place(tuple(path), parent, is_secret=True)
+        if len(branches) > 1:
+            # This step names a branch of the union, and no key.
+            at = next((b for b in branches if getattr(b, "__name__", None) == step), None)
+        elif step != "[key]":
+            parent, at = at, _child(branches[0], step)
+            path.append(str(step))
+    return _Place(tuple(path), parent)
+
+
+def _branches(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, None aside; anything else is its own only alternative."""
+    if get_origin(annotation) is Annotated:
+        return _branches(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        branches = (b for a in get_args(annotation) if a is not type(None) for b in _branches(a))
+        return tuple(branches)
+    return (annotation,)
+
+
+def _child(annotation: Any, step: int | str) -> Any:
+    """What the key `step` of `annotation` should be; None where that is not known."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            if step in (name, field.alias):
+                return field.annotation
+        return None
+    arguments = get_args(annotation)
+    return arguments[-1] if arguments else None
+
+
+def _keys(annotation: Any) -> list[str]:
+    for branch in _branches(annotation):
+        if isinstance(branch, type) and issubclass(branch, BaseModel):
+            return [field.alias or name for name, field in branch.model_fields.items()]
+    return []
