@@ -17,7 +17,7 @@ from ..errors import FailureReason
 from .contract import DocumentsDatabaseBase
 from .local_database import LocalClient, LocalDatabase
 from .local_faults import Faults, LocalFault
-from .local_server import LocalServer
+from .local_server import EngineMissing, LocalServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,11 @@ class LocalDBProvider(DocumentsDatabaseBase):
         return f"local:{self.name}"
 
     async def open(self, settings: LocalSettings, notify: Notify) -> LocalClient:
-        """A client. As a real driver's it asks nothing of the server: `ping` meets the faults."""
+        """A client. As a real driver's it asks nothing of the server: `ping` meets the faults.
+
+        Raises:
+            EngineMissing: the engine, or PyMongo, is not installed.
+        """
         if self._server is None:
             self._server = LocalServer(self.faults)
         client = LocalClient(self._server, settings.database_name)
@@ -85,12 +89,14 @@ class LocalDBProvider(DocumentsDatabaseBase):
             deafen()
 
     def classify(self, error: BaseException) -> FailureReason | None:
-        """The fault's own reason; a timeout is one; anything else is a bug."""
+        """The fault's own reason; a timeout; `config` for a missing package; else it is a bug."""
         match error:
             case LocalFault():
                 return error.reason
             case TimeoutError():
                 return FailureReason.TIMEOUT
+            case EngineMissing():
+                return FailureReason.CONFIG
             case _:
                 return None
 

