@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import cache
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -23,7 +24,24 @@ Secret = SecretStr | SecretReference
 
 def references(settings: BaseModel) -> dict[str, SecretReference]:
     """The fields of `settings` that hold references, by field name (top level only)."""
-    found: dict[str, Any] = {
-        name: getattr(settings, name) for name in type(settings).model_fields
+    return {
+        name: value
+        for name in _reference_fields(type(settings))
+        if isinstance(value := getattr(settings, name), SecretReference)
     }
-    return {name: value for name, value in found.items() if isinstance(value, SecretReference)}
+
+
+def secrets(settings: BaseModel) -> tuple[SecretStr, ...]:
+    """The plain secrets of `settings` (top level only)."""
+    values = (getattr(settings, name) for name in type(settings).model_fields)
+    return tuple(value for value in values if isinstance(value, SecretStr))
+
+
+@cache
+def _reference_fields(model: type[BaseModel]) -> tuple[str, ...]:
+    # Asked for on every attempt of every connection, and the same for ever.
+    return tuple(name for name, field in model.model_fields.items() if _mentions(field.annotation))
+
+
+def _mentions(annotation: Any) -> bool:
+    return annotation is SecretReference or any(map(_mentions, get_args(annotation)))

@@ -1,1 +1,55 @@
 """Supervisors restart: OTP-grade supervision of any async function; knows no databases."""
+
+# Public on its own, so its names stand here; the other folders' names stand in `moorings`.
+from ..errors import (
+    ChildAlreadyPresent,
+    ChildAlreadyStarted,
+    ChildNotFound,
+    ChildRunning,
+    ChildStartFailed,
+    RestartIntensityExceeded,
+    SupervisorError,
+)
+from .spec import (
+    AutoShutdown,
+    ChildCounts,
+    ChildEnded,
+    ChildInfo,
+    ChildRestarting,
+    ChildSpec,
+    ChildStarted,
+    ChildState,
+    ChildUnstopped,
+    Escalated,
+    Restart,
+    Strategy,
+    SupervisorEvent,
+    TaskStatus,
+)
+from .supervisor import Supervisor, open_supervisor
+
+__all__ = [
+    "AutoShutdown",
+    "ChildAlreadyPresent",
+    "ChildAlreadyStarted",
+    "ChildCounts",
+    "ChildEnded",
+    "ChildInfo",
+    "ChildNotFound",
+    "ChildRestarting",
+    "ChildRunning",
+    "ChildSpec",
+    "ChildStartFailed",
+    "ChildStarted",
+    "ChildState",
+    "ChildUnstopped",
+    "Escalated",
+    "Restart",
+    "RestartIntensityExceeded",
+    "Strategy",
+    "Supervisor",
+    "SupervisorError",
+    "SupervisorEvent",
+    "TaskStatus",
+    "open_supervisor",
+]

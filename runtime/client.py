@@ -1,0 +1,155 @@
+"""One native client: how it is brought up, and what a failure on the way means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..errors import FailureReason, MooringsError, SecretUnavailable, SettingsError
+from ..providers.contract import Signal
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from .actor import Actor
+    from .connection import Connection, Hook
+    from .kernel import Kernel
+
+
+class AttemptFailed(MooringsError):
+    """One attempt failed for a reason of the world's; `__cause__` is the driver's error.
+
+    Attributes:
+        reason: what the provider takes it for.
+        text: one line for people, without credentials.
+        suspicion: the ping that failed was asked for by a driver's event.
+    """
+
+    def __init__(self, reason: FailureReason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.text = text
+        self.suspicion = False
+
+
+def failure_of(kernel: Kernel, connection: Connection, error: Exception) -> AttemptFailed:
+    """What `error` means for `connection`.
+
+    Raises:
+        Exception: `error` itself, when the provider does not know it: a bug, not an outage.
+    """
+    match error:
+        case AttemptFailed():
+            return error
+        case SecretUnavailable():
+            reason: FailureReason | None = FailureReason.SECRET
+        case SettingsError():
+            reason = FailureReason.CONFIG
+        case _:
+            reason = connection.provider.classify(error)
+    if reason is None:
+        raise error
+    failure = AttemptFailed(reason, kernel.describe(connection.provider, error))
+    failure.__cause__ = error
+    return failure
+
+
+def timed_out(what: str, seconds: float) -> AttemptFailed:
+    """The failure of a call that was cut off by our own bound."""
+    return AttemptFailed(FailureReason.TIMEOUT, f"{what}: no answer within {seconds:g} s")
+
+
+class Client:
+    """A native client and how far it has come. It is the `notify` that its provider is handed."""
+
+    __slots__ = ("actor", "counted", "database", "hooks_run", "native", "settings")
+
+    def __init__(self, actor: Actor, settings: BaseModel) -> None:
+        self.actor: Actor | None = actor  # None once retired: nobody listens any more
+        self.settings = settings
+        self.native: Any = None
+        self.database: Any = None
+        self.hooks_run = 0
+        self.counted = False  # whether it has its generation
+
+    def __call__(self, signal: Signal = Signal.SUSPECT, /) -> None:
+        """`notify`: from any thread, never blocks, never raises."""
+        actor = self.actor
+        if actor is not None:
+            actor.kernel.call_soon(actor.hear, self, signal)
+
+    async def bring_up(self, connection: Connection, kernel: Kernel) -> None:
+        """Open it if need be, ping, verify, and run the hooks that have not succeeded on it yet.
+
+        Raises:
+            AttemptFailed: the provider knows why, or a bound was exceeded.
+            Exception: anything else is a bug of the provider's or a hook's.
+
+        Cancellation leaves a client that only needs to be closed.
+        """
+        provider, bound = connection.provider, connection.settings.health.timeout
+        step = "open"
+        gate = kernel.gate(provider.endpoint(self.settings))
+        if not gate.enter_nowait():
+            await gate.enter()
+        try:
+            with trio.CancelScope() as scope:
+                if self.native is None:
+                    scope.deadline = trio.current_time() + bound
+                    self.native = await provider.open(self.settings, self)
+                    self.database = provider.database(self.native)
+                step = "ping"
+                scope.deadline = trio.current_time() + bound
+                await provider.ping(self.native)
+                step = "verify"
+                scope.deadline = trio.current_time() + bound
+                await provider.verify(self.native)
+        except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
+            failure = failure_of(kernel, connection, error)
+            raise failure from failure.__cause__
+        finally:
+            gate.leave()
+        if scope.cancelled_caught:
+            raise timed_out(step, bound)
+        if connection.hooks:
+            await self.run_hooks(connection, kernel)
+
+    async def run_hooks(self, connection: Connection, kernel: Kernel) -> None:
+        """Run the hooks that have not succeeded on this client yet; errors as `bring_up`."""
+        while self.hooks_run < len(connection.hooks):
+            await self._run_hook(connection, kernel, connection.hooks[self.hooks_run])
+            self.hooks_run += 1
+
+    async def _run_hook(self, connection: Connection, kernel: Kernel, hook: Hook) -> None:
+        with trio.move_on_after(kernel.hook_timeout) as scope:
+            try:
+                await hook(self.database)
+            except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
+                failure = failure_of(kernel, connection, error)
+                raise failure from failure.__cause__
+        if scope.cancelled_caught:
+            name = getattr(hook, "__qualname__", repr(hook))
+            raise timed_out(f"hook {name}", kernel.hook_timeout)
+
+    async def close(self, connection: Connection, close_by: float) -> bool:
+        """Close it within `supervision.shutdown` seconds, shielded; False if that was too short.
+
+        Args:
+            connection: whose client it is.
+            close_by: the end of everybody's time to close, on trio's clock.
+
+        Raises:
+            Exception: what the provider raised while closing; the client is given up all the same.
+        """
+        self.actor = None
+        native, self.native = self.native, None
+        if native is None:
+            return True
+        deadline = min(trio.current_time() + connection.settings.supervision.shutdown, close_by)
+        with trio.CancelScope(shield=True, deadline=deadline) as scope:
+            try:
+                await connection.provider.close(native)
+            except TimeoutError:
+                return False
+        return not scope.cancelled_caught

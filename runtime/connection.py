@@ -1,0 +1,400 @@
+"""A connection as applications see it: its state, its handle, and those who wait for it.
+
+What survives an incarnation lives here; the client and the work on it live in the actor, whose
+task may crash and be restarted. Every change of state goes through `_step`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import trio
+
+from ..errors import ConnectionNotReady, HostMismatch
+from .measurements import EDGE_INDEX, Measurements
+from .state import Event, State, transition
+from .status import ConnectionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from ..errors import FailureReason
+    from ..providers.contract import DocumentsDatabaseBase
+    from ..supervisors.policy import RestartWindow
+    from .actor import Actor
+    from .kernel import Kernel
+    from .settings import ConnectionSettings
+
+    Hook = Callable[[Any], Awaitable[object]]
+
+
+@runtime_checkable
+class BaseServiceProtocol(Protocol):
+    """Something with a name that is ready or not, and that can be waited for."""
+
+    @property
+    def name(self) -> str:
+        """What the settings call it."""
+
+    def is_ready(self) -> bool:
+        """Whether it may be used now."""
+
+    async def wait_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Wait until it may be used."""
+
+    async def start(self) -> None:
+        """Start it."""
+
+    async def stop(self) -> None:
+        """Stop it."""
+
+    async def restart(self) -> None:
+        """Start it anew."""
+
+
+@runtime_checkable
+class DocumentsDatabaseProtocol(BaseServiceProtocol, Protocol):
+    """A service that hands out a native document-database object."""
+
+    async def get_database(self, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        """The native database, once it is ready."""
+
+    def database(self) -> Any:
+        """The native database, if it is ready now."""
+
+
+class Connection:
+    """One supervised connection. Made by the manager; satisfies `DocumentsDatabaseProtocol`.
+
+    `status` and `is_ready` may be read from any thread; all else belongs to the host's thread.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_actor",
+        "_attempt",
+        "_changed",
+        "_commands",
+        "_database",
+        "_error",
+        "_generation",
+        "_kernel",
+        "_last_ping",
+        "_next_attempt_at",
+        "_reason",
+        "_since",
+        "_status",
+        "backend",
+        "crashes",
+        "hooks",
+        "hooks_pending",
+        "measurements",
+        "name",
+        "provider",
+        "required",
+        "settings",
+        "state",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        settings: ConnectionSettings,
+        provider: DocumentsDatabaseBase,
+        kernel: Kernel,
+    ) -> None:
+        self.name = name
+        self.backend = settings.backend
+        self.required = settings.required
+        self.provider = provider
+        self.settings = settings
+        self.state = State.INIT
+        self.measurements = Measurements()
+        # Optional connections count their own crashes: over the budget they park, not escalate.
+        self.crashes: RestartWindow | None = None
+        self._kernel = kernel
+        self._actor: Actor | None = None
+        self._database: Any = None
+        self.hooks: tuple[Hook, ...] = ()
+        self.hooks_pending = False
+        self._commands: trio.Lock | None = None
+        self._changed: trio.Event | None = None
+        self._since = time.time()
+        self._generation = 0
+        self._attempt = 0
+        self._reason: FailureReason | None = None
+        self._error: str | None = None
+        self._next_attempt_at: float | None = None
+        self._last_ping: float | None = None
+        self._refresh()
+
+    def __repr__(self) -> str:
+        why = f" ({self._reason})" if self._reason else ""
+        return f"<Connection {self.name!r} [{self.backend}]: {self.state}{why}>"
+
+    # -- what it says of itself ---------------------------------------------------------------
+
+    @property
+    def status(self) -> ConnectionStatus:
+        """The present snapshot. From any thread."""
+        # A ping changes one number and wakes nobody: it is merged in when somebody looks.
+        status, last_ping = self._status, self._last_ping
+        if last_ping == status.last_ping_seconds:
+            return status
+        return dataclasses.replace(status, last_ping_seconds=last_ping)
+
+    @property
+    def snapshot(self) -> ConnectionStatus:
+        """The status as of the last change: the same object until the next one."""
+        return self._status
+
+    @property
+    def generation(self) -> int:
+        """How many clients became ready so far."""
+        return self._generation
+
+    def is_ready(self) -> bool:
+        """Whether `database()` would answer now. From any thread."""
+        return self.state is State.READY and not self.hooks_pending
+
+    def watch(self) -> Watch:
+        """An async iterator: the present status, then the newest after each change.
+
+        Changes that come faster than they are asked for are skipped, except the newest. It ends
+        when the manager closes. Dropping it costs nothing.
+        """
+        self._kernel.check_host(self.name)
+        return Watch(self)
+
+    # -- the handle ---------------------------------------------------------------------------
+
+    def database(self) -> Any:
+        """The native database object, now.
+
+        Raises:
+            ConnectionNotReady: the connection is not ready; `status` says why.
+            HostMismatch: called from another thread or process than the one it was opened in.
+        """
+        if self._database is not None and get_ident() == self._kernel.thread:
+            return self._database
+        self._kernel.check_host(self.name)
+        raise self.not_ready("is not ready")
+
+    async def get_database(self, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        """The native database object, as soon as the connection is ready.
+
+        Not a checkpoint when it is ready already. Cancelling it disturbs nobody else.
+
+        Args:
+            timeout: how many seconds to wait; None: `runtime.ready_timeout`; `math.inf`: for ever.
+
+        Raises:
+            ConnectionNotReady: not ready in time, or stopped, or the manager is closing.
+            HostMismatch: called from another thread or process than the one it was opened in.
+        """
+        if self._database is None or get_ident() != self._kernel.thread:
+            await self.wait_ready(timeout)
+        return self._database
+
+    async def wait_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Wait until the connection is ready; arguments and errors as `get_database`."""
+        self._kernel.check_host(self.name)
+        if self._database is not None:
+            return
+        seconds = self._kernel.ready_timeout if timeout is None else timeout
+        self.check_waitable()
+        with trio.move_on_after(max(seconds, 0.0)):
+            while self._database is None:
+                await self.next_change()
+                self.check_waitable()
+            return
+        if self._database is None:
+            raise self.not_ready(f"was not ready within {seconds:g} s")
+
+    def check_waitable(self) -> None:
+        """Refuse to wait for what will not come.
+
+        Raises:
+            ConnectionNotReady: the connection is stopped, or the manager is closing.
+        """
+        if self._kernel.closing or self.state is State.STOPPED:
+            raise self.not_ready("is closing" if self._kernel.closing else "is stopped")
+
+    async def next_change(self) -> None:
+        """Wait for the next change of the status. Cancelling it disturbs nobody else."""
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()
+
+    def not_ready(self, what: str) -> ConnectionNotReady:
+        """The error for this connection's present status, with the kernel's own end as cause."""
+        status = self._status
+        why = f", reason: {status.reason}" if status.reason else ""
+        detail = f": {status.error}" if status.error else ""
+        error = ConnectionNotReady(
+            f"connection {self.name!r} {what} (state: {status.state}{why}){detail}", status
+        )
+        error.__cause__ = self._kernel.failure
+        return error
+
+    # -- commands -----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start a stopped connection; returns at `connecting`. A no-op on any other.
+
+        Raises:
+            ConnectionNotReady: the manager is closing.
+        """
+        async with self._command():
+            if self.state is State.STOPPED:
+                await self._kernel.start(self)
+
+    async def stop(self) -> None:
+        """Stop the connection; returns when its client is closed. A no-op when stopped.
+
+        Waiters are told at once. Cancellation gives up the waiting; the closing goes on.
+        """
+        async with self._command():
+            await self._kernel.stop(self)
+
+    async def restart(self) -> None:
+        """Replace the client by a new one, with newly resolved settings.
+
+        A ready connection stays `ready`: the new client is built and verified and the hooks run
+        on it before it takes over; then the old one is closed. Any other connection begins a new
+        episode with a new client, and this returns at `connecting`. Cancellation before the swap
+        leaves the old client in place.
+
+        Raises:
+            ConnectionNotReady: the new client did not come up; the old one stays in place.
+        """
+        async with self._command():
+            if self.state is State.STOPPED or self._actor is None:
+                await self._kernel.start(self)
+            else:
+                await self._actor.replace()
+
+    def _command(self) -> trio.Lock:
+        self._kernel.check_host(self.name)
+        if self._kernel.closing:
+            raise self.not_ready("is closing")
+        if self._commands is None:
+            self._commands = trio.Lock()
+        return self._commands
+
+    # -- hooks --------------------------------------------------------------------------------
+
+    def on_ready(self, hook: Hook) -> Hook:
+        """Run `await hook(database)` once per generation, before anybody sees `ready`.
+
+        Hooks run in the order of their registration, each for at most `runtime.hook_timeout`
+        seconds. An error that the provider classifies, or the timeout, is a failed attempt; any
+        other is a crash. On a ready connection the hook runs at once, and those who ask for the
+        database from then on wait for it. Usable as a decorator.
+        """
+        self._kernel.check_host(self.name)
+        self.hooks = (*self.hooks, hook)
+        if self._actor is not None and self.state is State.READY:
+            self._actor.run_late_hooks()
+        return hook
+
+    # -- the actor's side ---------------------------------------------------------------------
+
+    def _step(
+        self,
+        event: Event,
+        *,
+        reason: FailureReason | None = None,
+        error: str | None = None,
+        cause: BaseException | None = None,
+        database: Any = None,
+    ) -> None:
+        """Take one edge of the state machine, and tell everybody.
+
+        Entering `ready` brings the database to hand out; every other step withdraws it.
+        """
+        source = self.state
+        target = self.state = transition(source, event)
+        self._since = time.time()
+        if target is not State.CONNECTING:
+            self._attempt = 0
+        if target is not State.FAILED:
+            self._next_attempt_at = None
+        if reason is not None or target is State.READY or target is State.STOPPED:
+            self._reason = reason
+            self._error = error
+        self.measurements.transitions[EDGE_INDEX[source, target]] += 1
+        self._serve(database)
+        self._refresh()
+        self._kernel.stepped(self, source, event, target, cause)
+
+    def _note(self, **changes: Any) -> None:
+        """Change what the status says without a transition (attempt, reason, next attempt)."""
+        for field, value in changes.items():
+            setattr(self, f"_{field}", value)
+        self._refresh()
+
+    def _serve(self, database: Any) -> None:
+        """Hand out `database` from now on; None: nothing."""
+        if database is not self._database:
+            self._database = None if self.hooks_pending else database
+            self._kernel.serve(self.name, self._database)
+
+    def _refresh(self) -> None:
+        """Make the snapshot anew, and wake those who wait for a change."""
+        self._status = ConnectionStatus(
+            self.name,
+            self.backend,
+            self.required,
+            self.state,
+            self._since,
+            self._generation,
+            self._attempt,
+            self._reason,
+            self._error,
+            self._last_ping,
+            self._next_attempt_at,
+        )
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
+        self._kernel.wake()
+
+
+class Watch:
+    """The iterator that `Connection.watch` returns: the connection's other half."""
+
+    # ruff: noqa: SLF001
+
+    __slots__ = ("_connection", "_seen")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._seen: ConnectionStatus | None = None
+
+    def __aiter__(self) -> AsyncIterator[ConnectionStatus]:
+        return self
+
+    async def __anext__(self) -> ConnectionStatus:
+        """Wait for a status that was not seen yet. Cancellation loses none."""
+        connection = self._connection
+        while connection._status is self._seen:
+            if connection._kernel.closed:
+                raise StopAsyncIteration
+            await connection.next_change()
+        self._seen = connection._status
+        return connection.status
+
+
+__all__ = [
+    "BaseServiceProtocol",
+    "Connection",
+    "DocumentsDatabaseProtocol",
+    "Watch",
+]

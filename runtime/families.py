@@ -1,0 +1,306 @@
+"""Every metric that Moorings exports: one table of names, types, labels and where values come from.
+
+`metrics` turns it into text and into prometheus_client's objects. A family holds the same series
+for each of its subjects (a connection, or a runtime), so that one template renders a subject.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FailureReason
+from ..supervisors.spec import ChildState
+from .backoff import stale_after
+from .measurements import BUCKETS, EDGES, Histogram
+from .state import State
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .kernel import Kernel
+
+Labels = Mapping[str, str]
+Series = tuple[str, Labels]
+Values = Callable[[Any], "Sequence[float] | None"]
+
+COUNTER, GAUGE, HISTOGRAM, INFO = "counter", "gauge", "histogram", "info"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric.
+
+    Attributes:
+        name: without the type's suffix (`_total`, `_info`), as OpenMetrics has it.
+        kind: `counter`, `gauge`, `histogram` or `info`.
+        help: what it means, for people.
+        series: the suffix and the further labels of each series of one subject.
+        values: of one subject, in the order of `series`; None: the subject has none.
+        labels: labels whose values depend on the subject.
+    """
+
+    name: str
+    kind: str
+    help: str
+    values: Values
+    series: tuple[Series, ...] = (("", {}),)
+    labels: Callable[[Any], Labels] | None = None
+
+
+def _histogram(bounds: Iterable[float]) -> tuple[Series, ...]:
+    buckets = [("_bucket", {"le": str(bound)}) for bound in bounds]
+    return (*buckets, ("_bucket", {"le": "+Inf"}), ("_count", {}), ("_sum", {}))
+
+
+def _observed(histogram: Histogram) -> tuple[float, ...]:
+    cumulative = tuple(accumulate(histogram.snapshot()))
+    return (*cumulative, cumulative[-1], histogram.sum)
+
+
+def _enumerated(suffix: str, label: str, members: Iterable[str]) -> tuple[Series, ...]:
+    return tuple((suffix, {label: str(member)}) for member in members)
+
+
+_STATES = {
+    state: tuple(1.0 if state is other else 0.0 for other in State) for state in State
+}
+
+
+def _stale_after(connection: Connection) -> Sequence[float]:
+    health = connection.settings.health
+    return (stale_after(health.interval, health.jitter, health.timeout, health.failures),)
+
+
+def _ping_failures(connection: Connection) -> Sequence[float]:
+    failures = connection.measurements.ping_failures
+    return _NO_FAILURES if failures is None else [failures.get(r, 0) for r in FailureReason]
+
+
+_NO_FAILURES = (0,) * len(FailureReason)
+
+
+def _executor_threads(connection: Connection) -> Sequence[float] | None:
+    found = _executors(connection)
+    return None if found is None else (sum(e.busy for e in found), sum(e.idle for e in found))
+
+
+def _executor_queued(connection: Connection) -> Sequence[float] | None:
+    found = _executors(connection)
+    return None if found is None else (sum(e.queued for e in found),)
+
+
+def _executors(connection: Connection) -> Sequence[Any] | None:
+    # Only providers whose driver blocks have executors; the contract does not ask for them.
+    return getattr(connection.provider, "executors", None)
+
+
+_CONNECTION = "moorings_connection_"
+
+CONNECTION_FAMILIES: tuple[Family, ...] = (
+    Family(
+        "moorings_connection",
+        INFO,
+        "What a connection is.",
+        lambda _: (1.0,),
+        (("_info", {}),),
+        labels=lambda c: {"backend": c.backend, "required": str(c.required).lower()},
+    ),
+    Family(
+        f"{_CONNECTION}state",
+        GAUGE,
+        "1 for the state that a connection is in, 0 for the others.",
+        lambda c: _STATES[c.state],
+        _enumerated("", "state", State),
+    ),
+    Family(
+        f"{_CONNECTION}ready",
+        GAUGE,
+        "1 while a connection may be used.",
+        lambda c: (1.0 if c.is_ready() else 0.0,),
+    ),
+    Family(
+        f"{_CONNECTION}state_change_timestamp_seconds",
+        GAUGE,
+        "When a connection entered its present state, in Unix time.",
+        lambda c: (c.status.since,),
+    ),
+    Family(
+        f"{_CONNECTION}transitions",
+        COUNTER,
+        "How often a connection went from one state to another.",
+        lambda c: tuple(c.measurements.transitions),
+        tuple(("_total", {"from": str(source), "to": str(target)}) for source, target in EDGES),
+    ),
+    Family(
+        f"{_CONNECTION}pings",
+        COUNTER,
+        "Pings of a ready connection, answered or not.",
+        lambda c: (c.measurements.pings,),
+        (("_total", {}),),
+    ),
+    Family(
+        f"{_CONNECTION}ping_failures",
+        COUNTER,
+        "Pings of a ready connection that failed, by reason.",
+        _ping_failures,
+        _enumerated("_total", "reason", FailureReason),
+    ),
+    Family(
+        f"{_CONNECTION}ping_duration_seconds",
+        HISTOGRAM,
+        "How long answered pings took.",
+        lambda c: _observed(c.measurements.ping_seconds),
+        _histogram(BUCKETS),
+    ),
+    Family(
+        f"{_CONNECTION}last_ping_success_timestamp_seconds",
+        GAUGE,
+        "When a ping was last answered, in Unix time; 0 before the first.",
+        lambda c: (c.measurements.last_ping_at,),
+    ),
+    Family(
+        f"{_CONNECTION}stale_after_seconds",
+        GAUGE,
+        "How long a connection may be ready without proof of life.",
+        _stale_after,
+    ),
+    Family(
+        f"{_CONNECTION}connect_attempts",
+        COUNTER,
+        "Attempts to connect, by result.",
+        lambda c: (c.measurements.connects, c.measurements.connect_failures),
+        _enumerated("_total", "result", ("success", "failure")),
+    ),
+    Family(
+        f"{_CONNECTION}connect_duration_seconds",
+        HISTOGRAM,
+        "How long successful attempts to connect took, hooks included.",
+        lambda c: _observed(c.measurements.connect_seconds),
+        _histogram(BUCKETS),
+    ),
+    Family(
+        f"{_CONNECTION}retry_delay_seconds",
+        GAUGE,
+        "The backoff before the next attempt; 0 while none is needed.",
+        lambda c: (c.measurements.retry_delay,),
+    ),
+    Family(
+        f"{_CONNECTION}generation",
+        GAUGE,
+        "How many clients of a connection became ready so far.",
+        lambda c: (c.generation,),
+    ),
+    Family(
+        f"{_CONNECTION}close_timeouts",
+        COUNTER,
+        "Clients that did not close in time.",
+        lambda c: (c.measurements.close_timeouts,),
+        (("_total", {}),),
+    ),
+    Family(
+        "moorings_executor_threads",
+        GAUGE,
+        "Threads of a connection's driver.",
+        _executor_threads,
+        _enumerated("", "state", ("busy", "idle")),
+    ),
+    Family(
+        "moorings_executor_queued",
+        GAUGE,
+        "Operations that wait for one of these threads.",
+        _executor_queued,
+    ),
+)
+
+
+@cache
+def _build() -> Labels:
+    return {
+        "version": _version("moorings"),
+        "python": platform.python_version(),
+        "driver": _driver(),
+    }
+
+
+def _driver() -> str:
+    return " ".join(f"{name}/{_version(name)}" for name in ("motor", "pymongo") if _version(name))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+def _children(kernel: Kernel) -> Sequence[float]:
+    children = kernel.supervisor.which_children()
+    return [sum(child.state is state for child in children) for state in ChildState]
+
+
+_RESTART_REASONS = ("crash", "exit", "start_failed")
+
+
+def _supervisor(kernel: Kernel) -> Labels:
+    return {"supervisor": kernel.supervisor.name}
+
+
+RUNTIME_FAMILIES: tuple[Family, ...] = (
+    Family(
+        "moorings_build",
+        INFO,
+        "What is running.",
+        lambda _: (1.0,),
+        (("_info", {}),),
+        labels=lambda _: _build(),
+    ),
+    Family(
+        "moorings_supervisor_restarts",
+        COUNTER,
+        "Restarts of children, by reason.",
+        lambda k: [k.supervisor.restarts[reason] for reason in _RESTART_REASONS],
+        _enumerated("_total", "reason", _RESTART_REASONS),
+        labels=_supervisor,
+    ),
+    Family(
+        "moorings_supervisor_restart_limit",
+        GAUGE,
+        "How many restarts within its period a supervisor allows.",
+        lambda k: (k.supervisor.intensity,),
+        labels=_supervisor,
+    ),
+    Family(
+        "moorings_supervisor_children",
+        GAUGE,
+        "Children of a supervisor, by state.",
+        _children,
+        _enumerated("", "state", ChildState),
+        labels=_supervisor,
+    ),
+    Family(
+        "moorings_runtime_heartbeat_timestamp_seconds",
+        GAUGE,
+        "When the kernel last proved that it runs, in Unix time.",
+        lambda k: (k.beat_at,),
+    ),
+    Family(
+        "moorings_runtime_loop_lag_seconds",
+        HISTOGRAM,
+        "How late the kernel's heartbeat was.",
+        lambda k: _observed(k.lag),
+        _histogram(BUCKETS),
+    ),
+    Family(
+        "moorings_secret_resolutions",
+        COUNTER,
+        "Secret references that were resolved, by result.",
+        lambda k: [k.secret_resolutions[result] for result in ("ok", "error")],
+        _enumerated("_total", "result", ("ok", "error")),
+        labels=lambda k: {"provider": k.secrets_backend},
+    ),
+)

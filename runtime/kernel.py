@@ -1,0 +1,392 @@
+"""What the connections of one manager share: timers, observers, limits, and their supervisor.
+
+The kernel is always trio. `open_kernel` (lifecycle.py) holds the order in which its parts start
+and stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+import weakref
+from random import Random
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..errors import HostMismatch, SecretUnavailable, SupervisorError
+from ..providers.references import references
+from ..providers.references import secrets as secrets_in
+from ..supervisors.policy import RestartWindow
+from ..supervisors.spec import ChildSpec, Escalated
+from .actor import Actor
+from .endpoint import Endpoint
+from .measurements import Histogram
+from .outages import OutageLog
+from .secrets import resolve_settings
+from .state import Event, State
+from .status import Transition
+from .timers import Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from pydantic import BaseModel
+
+    from ..providers.contract import DocumentsDatabaseBase
+    from ..supervisors.spec import SupervisorEvent, TaskStatus
+    from ..supervisors.supervisor import Supervisor
+    from .client import AttemptFailed, Client
+    from .connection import Connection
+    from .redaction import Redactor
+    from .secrets import SecretsBackend
+    from .settings import RuntimeSettings
+
+    Observer = Callable[[Transition], object]
+
+logger = logging.getLogger("moorings")
+
+HEARTBEAT = 0.25
+"""How often the kernel proves that it is alive, and looks for stale connections, in seconds."""
+SECRETS_TIMEOUT = 5.0
+"""How long one episode waits for the secrets backend, in seconds."""
+STALLED_AFTER = 5.0
+"""A heartbeat that is older than this, in seconds, means that the kernel is not running."""
+ROOT_INTENSITY, ROOT_PERIOD = 3, 60.0
+# The actor closes its client within `supervision.shutdown`; only a task that is stuck beyond its
+# own bound is the supervisor's to report.
+_CLOSING_GRACE = 0.5
+
+_alive: weakref.WeakSet[Kernel] = weakref.WeakSet()
+
+
+class Kernel:
+    """The shared parts, and the connections' way to them. Belongs to the trio thread."""
+
+    def __init__(
+        self,
+        settings: RuntimeSettings,
+        *,
+        secrets: SecretsBackend,
+        redactor: Redactor,
+        observers: Iterable[Observer],
+    ) -> None:
+        self.name = settings.name
+        self.ready_timeout = settings.ready_timeout
+        self.hook_timeout = settings.hook_timeout
+        self.thread = get_ident()
+        self.process = os.getpid()
+        self.random = Random()  # noqa: S311 - jitter, not cryptography
+        self.timers = Timers()
+        self.closing = False  # no waiter may begin to wait
+        self.draining = False  # probes say 503, connections still serve
+        self.closed = False  # no status will change any more
+        self.failure: BaseException | None = None  # why the kernel died, if it did
+        self.connections: dict[str, Connection] = {}
+        self.serving: dict[str | None, Any] = {}  # the databases that may be used now
+        self.default: str | None = None
+        self.supervisor: Supervisor
+        self.beat_at = 0.0  # Unix seconds
+        self.lag = Histogram()
+        self._beat = time.monotonic()
+        self._limit = settings.max_concurrent_connects
+        self._endpoints: dict[str, Endpoint] = {}
+        self.secret_resolutions = {"ok": 0, "error": 0}
+        self._secrets = secrets
+        self.redactor = redactor
+        self._observers = list(observers)
+        self._outages = OutageLog()
+        self._changed: trio.Event | None = None
+        self.close_by = math.inf  # on trio's clock, once closing has begun
+        self._scopes: set[trio.CancelScope] = set()
+        self._nursery: trio.Nursery
+        self._token: trio.lowlevel.TrioToken
+        self.body = trio.CancelScope()
+        _alive.add(self)
+
+    def add(self, connection: Connection) -> None:
+        """Take a connection in; it starts with the kernel."""
+        self.connections[connection.name] = connection
+        self.redactor.learn(*secrets_in(connection.settings.provider))
+
+    # -- who may call -------------------------------------------------------------------------
+
+    def check_host(self, what: str) -> None:
+        """Refuse a call from another thread or process.
+
+        Raises:
+            HostMismatch: names both sides.
+        """
+        if os.getpid() != self.process:
+            raise HostMismatch(
+                f"connection {what!r} was opened in process {self.process} and is used in process "
+                f"{os.getpid()}: a fork cannot share it. Open the connections after the fork"
+            )
+        if get_ident() != self.thread:
+            raise HostMismatch(
+                f"connection {what!r} was opened in thread {self.thread} and is used in thread "
+                f"{get_ident()}: go through trio.from_thread.run, or open connections there"
+            )
+
+    def is_alive(self) -> bool:
+        """Whether the kernel runs: a fresh heartbeat and no failure. From any thread."""
+        return (
+            self.failure is None
+            and not self.closed
+            and time.monotonic() - self._beat < STALLED_AFTER
+        )
+
+    # -- what actors and connections ask ------------------------------------------------------
+
+    def serve(self, name: str, database: Any) -> None:
+        """Let the hot path find `database` under `name`; None: not any more."""
+        names = (name, None) if name == self.default else (name,)
+        for key in names:
+            if database is None:
+                self.serving.pop(key, None)
+            else:
+                self.serving[key] = database
+
+    def gate(self, endpoint: str) -> Endpoint:
+        """What all connections to `endpoint` share."""
+        found = self._endpoints.get(endpoint)
+        if found is None:
+            found = self._endpoints[endpoint] = Endpoint(self._limit)
+        return found
+
+    async def resolve(self, settings: BaseModel) -> BaseModel:
+        """`settings` with every reference resolved anew; what is learnt is redacted from now on.
+
+        Raises:
+            SecretUnavailable: a reference leads nowhere, or not in time.
+            SettingsError: the provider's model refuses what was found.
+        """
+        with trio.move_on_after(SECRETS_TIMEOUT):
+            resolved = await resolve_settings(
+                settings, self._secrets, observe=self._count_resolution
+            )
+            self.redactor.learn(*secrets_in(resolved))
+            return resolved
+        reference = next(iter(references(settings).values()))
+        raise SecretUnavailable(
+            reference.path,
+            reference.key,
+            f"the secrets backend {self._secrets.name!r} did not answer in {SECRETS_TIMEOUT:g} s",
+            "See whether it is up",
+        )
+
+    def _count_resolution(self, _: str, result: str) -> None:
+        self.secret_resolutions[result] += 1
+
+    @property
+    def secrets_backend(self) -> str:
+        """The name of the secrets backend."""
+        return self._secrets.name
+
+    def describe(self, provider: DocumentsDatabaseBase, error: BaseException) -> str:
+        """One line about `error`, without credentials."""
+        return self.redactor.redact(provider.describe(error))
+
+    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Run `function` in the trio thread, from any thread; silently not, once that is over."""
+        try:
+            self._token.run_sync_soon(function, *args)
+        except trio.RunFinishedError:
+            pass  # a driver's thread outlived us: nobody is left to hear it
+
+    def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Run a side task that the kernel owns: it may finish while the kernel closes."""
+        self._nursery.start_soon(self._guarded, function, *args, name=function.__qualname__)
+
+    def retire(self, connection: Connection, client: Client) -> None:
+        """Close a client that nobody uses any more, in the background."""
+        client.actor = None
+        if client.native is not None:
+            self.spawn(self.close, connection, client)
+
+    async def close(self, connection: Connection, client: Client) -> None:
+        """Close a client within its budget, shielded; say so if that was too short."""
+        try:
+            in_time = await client.close(connection, self.close_by)
+        except Exception as error:  # noqa: BLE001 - nothing may keep the others from closing
+            text = self.describe(connection.provider, error)
+            logger.warning("connection %r: closing its client failed: %s", connection.name, text)
+            return
+        if not in_time:
+            connection.measurements.close_timeouts += 1
+            logger.error(
+                "connection %r did not close within %g s",
+                connection.name,
+                connection.settings.supervision.shutdown,
+            )
+
+    # -- what happens is told -----------------------------------------------------------------
+
+    def stepped(
+        self,
+        connection: Connection,
+        source: State,
+        event: Event,
+        target: State,
+        cause: BaseException | None,
+    ) -> None:
+        """Tell logs and observers about a transition."""
+        self._outages.stepped(connection, source, event, cause, self.redactor)
+        if self._observers:
+            self._observe(
+                Transition(connection.name, source, event, target, connection.status, cause)
+            )
+
+    def wake(self) -> None:
+        """Wake those who wait for a change of any connection."""
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
+
+    async def next_change(self) -> None:
+        """Wait for the next change of any connection."""
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()
+
+    def _observe(self, transition: Transition) -> None:
+        for observer in tuple(self._observers):
+            try:
+                observer(transition)
+            except Exception:
+                self._observers.remove(observer)
+                logger.exception("removed a broken observer: %r", observer)
+
+    def attempt_failed(self, connection: Connection, failure: AttemptFailed) -> None:
+        """Tell the log about an attempt that was not the last."""
+        self._outages.attempt_failed(connection, failure)
+
+    def log_parked(self, connection: Connection, error: Exception) -> None:
+        """An optional connection has used its restart budget up."""
+        logger.error(
+            "optional connection %r crashed more than %d times in %g s and stays failed until it "
+            "is restarted: %s",
+            connection.name,
+            connection.settings.supervision.intensity,
+            connection.settings.supervision.period,
+            self.describe(connection.provider, error),
+        )
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def spec(self, connection: Connection) -> ChildSpec:
+        """How the supervisor runs a connection: for ever, on a budget of its own."""
+        supervision = connection.settings.supervision
+        if not connection.required:
+            connection.crashes = RestartWindow(supervision.intensity, supervision.period)
+
+        async def run(*, task_status: TaskStatus) -> None:
+            await Actor(connection, self).run(task_status)
+
+        return ChildSpec(
+            connection.name,
+            run,
+            shutdown=supervision.shutdown + _CLOSING_GRACE,
+            intensity=supervision.intensity,
+            period=supervision.period,
+        )
+
+    async def start(self, connection: Connection) -> None:
+        """Run a connection that was stopped; returns at `connecting`."""
+        try:
+            await self.supervisor.restart_child(connection.name)
+        except SupervisorError as error:
+            raise connection.not_ready("was not started") from error
+
+    async def stop(self, connection: Connection) -> None:
+        """Stop a connection; returns when its client is closed."""
+        await self.supervisor.terminate_child(connection.name)
+        self._settle(connection)
+
+    @staticmethod
+    def _settle(connection: Connection) -> None:
+        """A connection whose task ended between two incarnations is stopped all the same."""
+        if connection.state is not State.STOPPED:
+            connection._step(Event.STOP)  # noqa: SLF001
+
+    # -- the kernel's own tasks ---------------------------------------------------------------
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Start the parts that every connection needs."""
+        self._nursery = nursery
+        self._token = trio.lowlevel.current_trio_token()
+        self.spawn(self.timers.run)
+        self.spawn(self.heartbeat)
+
+    async def heartbeat(self) -> None:
+        """Prove life, measure the loop's lag, and lose connections that went stale."""
+        while True:
+            due = trio.current_time() + HEARTBEAT
+            await trio.sleep_until(due)
+            now = trio.current_time()
+            self.lag.observe(max(now - due, 0.0))
+            self._beat, self.beat_at = time.monotonic(), time.time()
+            for connection in self.connections.values():
+                if connection.state is State.READY and connection._actor is not None:  # noqa: SLF001
+                    connection._actor.check_proof(now)  # noqa: SLF001
+            self._outages.summarise(self._beat)
+
+    def fail(self, error: BaseException) -> None:
+        """The kernel is dead: tell every waiter, then end the block."""
+        if self.failure is None:
+            self.failure = error
+            logger.critical("runtime %r failed: %s", self.name, error)
+        self.begin_closing()
+        self.body.cancel()
+
+    def begin_closing(self, seconds: float = math.inf) -> None:
+        """From now on nobody is handed a database, and nobody waits for one.
+
+        All clients together have `seconds` to close.
+        """
+        self.close_by = min(self.close_by, trio.current_time() + seconds)
+        self.closing = True
+        self.serving.clear()
+        for connection in self.connections.values():
+            connection._database = None  # noqa: SLF001
+            connection._wake()  # noqa: SLF001
+
+    def end(self) -> None:
+        """The connections are stopped: no status changes any more, and the side tasks end."""
+        for scope in tuple(self._scopes):
+            scope.cancel()  # clients that are still being closed are shielded, and have a bound
+        for connection in self.connections.values():
+            self._settle(connection)
+        self.closed = True
+        for connection in self.connections.values():
+            connection._wake()  # noqa: SLF001
+
+    def on_supervisor_event(self, event: SupervisorEvent) -> None:
+        """Escalation closes the manager before it ends the block."""
+        if isinstance(event, Escalated):
+            self.fail(event.error)
+
+    async def _guarded(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """A task of the kernel's: shielded from the outside, fatal when it fails."""
+        with trio.CancelScope(shield=True) as scope:
+            self._scopes.add(scope)
+            try:
+                await function(*args)
+            except Exception as error:  # noqa: BLE001 - told to everybody, and raised at the end
+                self.fail(error)
+            finally:
+                self._scopes.discard(scope)
+
+
+def _invalidate_after_fork() -> None:
+    # The hot path compares threads only, and a fork keeps the thread's identity.
+    for kernel in _alive:
+        kernel.serving.clear()
+        for connection in kernel.connections.values():
+            connection._database = None  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_invalidate_after_fork)

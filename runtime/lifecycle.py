@@ -1,0 +1,113 @@
+"""The order in which a kernel's parts start and stop.
+
+Timers and heartbeat, then the connections under their supervisor, then the block. On the way out
+the connections stop first, clients that are still being closed get their time, and the timers
+end last.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..errors import ConnectionNotReady, RestartIntensityExceeded
+from ..supervisors.supervisor import open_supervisor
+from .kernel import ROOT_INTENSITY, ROOT_PERIOD
+from .settings import StartupMode
+from .state import State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable, Sequence
+
+    from .connection import Connection
+    from .kernel import Kernel
+    from .settings import RuntimeSettings
+
+
+@asynccontextmanager
+async def running(kernel: Kernel, settings: RuntimeSettings) -> AsyncGenerator[None, None]:
+    """Run `kernel` and its connections for as long as the block runs.
+
+    The block's own error passes as it is; the kernel's failure is raised bare, or in one group
+    with the block's.
+    """
+    block_error: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        kernel.begin(nursery)
+        try:
+            async with open_supervisor(
+                name=kernel.name,
+                intensity=ROOT_INTENSITY,
+                period=ROOT_PERIOD,
+                ordered=False,
+                observers=[kernel.on_supervisor_event],
+            ) as kernel.supervisor:
+                connections = tuple(kernel.connections.values())
+                kernel.supervisor.start_children_nowait([kernel.spec(c) for c in connections])
+                try:
+                    with kernel.body:
+                        await _started(connections, settings)
+                        yield
+                except BaseException as error:  # noqa: BLE001 - raised below, outside all groups
+                    block_error = error
+                kernel.begin_closing(settings.shutdown_timeout)
+        except RestartIntensityExceeded:
+            pass  # the kernel was told first, and holds it as its failure
+        finally:
+            kernel.end()
+    raise_outcome(block_error, kernel.failure)
+
+
+async def _started(connections: Iterable[Connection], settings: RuntimeSettings) -> None:
+    """Wait as `runtime.startup` says."""
+    required = [c for c in connections if c.required]
+    match settings.startup:
+        case StartupMode.BACKGROUND:
+            return
+        case StartupMode.WAIT:
+            await wait_ready(required, settings.startup_timeout)
+        case StartupMode.FAIL_FAST:
+            await wait_ready(required, settings.startup_timeout, fail_fast=True)
+
+
+async def wait_ready(
+    connections: Sequence[Connection], seconds: float, *, fail_fast: bool = False
+) -> None:
+    """Wait until all of `connections` are ready at the same time.
+
+    Raises:
+        ConnectionNotReady: not within `seconds`; or one is stopped, or the manager closes; or,
+            with `fail_fast`, one has given up.
+    """
+    with trio.move_on_after(max(seconds, 0.0)):
+        while (waiting := first_unready(connections)) is not None:
+            if fail_fast and waiting.state is State.FAILED:
+                raise waiting.not_ready("could not be established")
+            waiting.check_waitable()
+            await waiting.next_change()
+        return
+    waiting = first_unready(connections)
+    if waiting is not None:
+        raise waiting.not_ready(f"was not ready within {seconds:g} s")
+
+
+def first_unready(connections: Sequence[Connection]) -> Connection | None:
+    """The first that is not ready; one that has failed before any other."""
+    unready = [c for c in connections if not c.is_ready()]
+    return next((c for c in unready if c.state is State.FAILED), next(iter(unready), None))
+
+
+def raise_outcome(block_error: BaseException | None, failure: BaseException | None) -> None:
+    """Let the block's error through as it is, the kernel's failure bare, both in one group."""
+    if block_error is None or failure is None:
+        error = block_error or failure
+    elif isinstance(block_error, ConnectionNotReady) and block_error.__cause__ is failure:
+        error = failure  # the block only passed on what the kernel told its waiters
+    elif isinstance(block_error, trio.Cancelled):
+        error = block_error  # has to reach the scope it belongs to
+    else:
+        error = BaseExceptionGroup("the block and its runtime failed", [block_error, failure])
+    if error is not None:
+        raise error

@@ -1,0 +1,311 @@
+"""The manager: the connections of one `open_connections` block, by name. It only wires."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+import sniffio
+import trio
+
+from ..errors import HostMismatch, UnknownConnection, did_you_mean
+from ..providers.factory import DocumentsDatabaseFactory
+from ..providers.registry import DocumentDatabaseRegistry
+from .connection import Connection
+from .kernel import Kernel
+from .lifecycle import running, wait_ready
+from .loading import load_settings
+from .metrics import expose
+from .redaction import Redactor
+from .secrets import secrets_backend
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+
+    from prometheus_client import CollectorRegistry
+
+    from .kernel import Observer
+    from .loading import LoadedSettings
+    from .settings import Settings
+    from .status import ConnectionStatus
+
+    Source = Settings | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Any]
+    Check = Callable[[], object]
+
+
+class ConnectionManager:
+    """The connections by name: `manager[name]`, `iter`, `len`, `in`.
+
+    `statuses` and `is_ready` may be called from any thread; all else belongs to the host's.
+    """
+
+    def __init__(self, loaded: LoadedSettings, kernel: Kernel) -> None:
+        self.settings = loaded.settings
+        self.kernel = kernel
+        self.checks: dict[str, Check] = {}
+        self._connections: Mapping[str, Connection] = kernel.connections
+        self._serving = kernel.serving
+        self._thread = kernel.thread
+
+    # -- by name ------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Connection:
+        found = self._connections.get(name)
+        if found is None:
+            raise self._unknown(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._connections)
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._connections
+
+    def __repr__(self) -> str:
+        ready = sum(c.is_ready() for c in self._connections.values())
+        return f"<ConnectionManager {self.kernel.name!r}: {ready} of {len(self)} ready>"
+
+    def get_document_db(self, name: str | None = None) -> Connection:
+        """The connection called `name`; None: the default one.
+
+        Raises:
+            UnknownConnection: there is none; names the known ones and the nearest.
+        """
+        return self[self._default() if name is None else name]
+
+    # -- the native databases -----------------------------------------------------------------
+
+    async def get_database(
+        self,
+        name: str | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - part of the contract, like a queue's
+    ) -> Any:
+        """The native database object of a connection, as soon as it is ready.
+
+        Not a checkpoint when it is ready already.
+
+        Args:
+            name: the connection; None: the default one.
+            timeout: how many seconds to wait; None: `runtime.ready_timeout`; `math.inf`: for ever.
+
+        Raises:
+            UnknownConnection: no connection has this name.
+            ConnectionNotReady: not ready in time, or stopped, or the manager is closing.
+            HostMismatch: called from another thread or process than the one it was opened in.
+        """
+        database = self._serving.get(name)
+        if database is not None and get_ident() == self._thread:
+            return database
+        return await self.get_document_db(name).get_database(timeout=timeout)
+
+    def database(self, name: str | None = None) -> Any:
+        """The native database object, now; errors as `get_database`, without the waiting."""
+        database = self._serving.get(name)
+        if database is not None and get_ident() == self._thread:
+            return database
+        return self.get_document_db(name).database()
+
+    # -- readiness ----------------------------------------------------------------------------
+
+    def is_ready(self) -> bool:
+        """Whether all required connections are ready. From any thread."""
+        return not self.kernel.closing and all(
+            c.is_ready() for c in tuple(self._connections.values()) if c.required
+        )
+
+    async def wait_ready(
+        self,
+        *names: str,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> None:
+        """Wait until the named connections are ready together; without names, all required ones.
+
+        Raises:
+            UnknownConnection: no connection has such a name.
+            ConnectionNotReady: not in time, or one of them is stopped, or the manager is closing.
+        """
+        self.kernel.check_host("the manager")
+        if names:
+            wanted = [self[name] for name in names]
+        else:
+            wanted = [c for c in self._connections.values() if c.required]
+        seconds = self.kernel.ready_timeout if timeout is None else timeout
+        await wait_ready(wanted, seconds)
+
+    def statuses(self) -> tuple[ConnectionStatus, ...]:
+        """Every connection's present status, in the settings' order. From any thread."""
+        return tuple(c.status for c in tuple(self._connections.values()))
+
+    def watch(self) -> ManagerWatch:
+        """An async iterator over the newest statuses: all present ones, then each after a change.
+
+        Changes that come faster than they are asked for are skipped, except the newest of each
+        connection. It ends when the manager closes.
+        """
+        self.kernel.check_host("the manager")
+        return ManagerWatch(self.kernel)
+
+    def add_check(self, name: str, fn: Check) -> None:
+        """Let /readyz show a check of the application's own.
+
+        Args:
+            name: what the page calls it; not a connection's name.
+            fn: synchronous and quick; returning False, or raising, fails the check.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        if name in self._connections or name in self.checks:
+            raise ValueError(f"{name!r} is taken: give the check a name of its own")
+        self.checks[name] = fn
+
+    # -- commands -----------------------------------------------------------------------------
+
+    async def start(self, name: str) -> None:
+        """`Connection.start` by name."""
+        await self[name].start()
+
+    async def stop(self, name: str) -> None:
+        """`Connection.stop` by name."""
+        await self[name].stop()
+
+    async def restart(self, name: str) -> None:
+        """`Connection.restart` by name."""
+        await self[name].restart()
+
+    # -- what probes ask ----------------------------------------------------------------------
+
+    @property
+    def closing(self) -> bool:
+        """Whether the manager is closing or drains: probes say 503 from here on."""
+        return self.kernel.closing or self.kernel.draining
+
+    def is_alive(self) -> bool:
+        """Whether the kernel runs. From any thread."""
+        return self.kernel.is_alive()
+
+    def is_started(self) -> bool:
+        """Whether every connection has left `init`. From any thread."""
+        return all(c.state != "init" for c in tuple(self._connections.values()))
+
+    def _default(self) -> str:
+        if self.kernel.default is None:
+            raise UnknownConnection(
+                "no name was given and database.default_document_connection is not set. "
+                f"{did_you_mean('', self._connections)}"
+            )
+        return self.kernel.default
+
+    def _unknown(self, name: str) -> UnknownConnection:
+        key = f"database.documents.{name}"
+        if name in self.settings.database.documents:
+            return UnknownConnection(f"{key} is disabled: set enabled = true to use it")
+        return UnknownConnection(
+            f"there is no {key} in the settings. {did_you_mean(name, self._connections)}"
+        )
+
+
+class ManagerWatch:
+    """The iterator that `ConnectionManager.watch` returns."""
+
+    __slots__ = ("_kernel", "_seen")
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._seen: dict[str, ConnectionStatus] = {}
+
+    def __aiter__(self) -> ManagerWatch:
+        return self
+
+    async def __anext__(self) -> ConnectionStatus:
+        """Wait for a status that was not seen yet. Cancellation loses none."""
+        while True:
+            for name, connection in self._kernel.connections.items():
+                snapshot = connection.snapshot
+                if self._seen.get(name) is not snapshot:
+                    self._seen[name] = snapshot
+                    return connection.status
+            if self._kernel.closed:
+                raise StopAsyncIteration
+            await self._kernel.next_change()
+
+
+@asynccontextmanager
+async def open_connections(
+    settings: Source | None = None,
+    *,
+    env: str | None = None,
+    registry: DocumentDatabaseRegistry | None = None,
+    metrics: CollectorRegistry | None = None,
+    observers: Sequence[Observer] = (),
+) -> AsyncGenerator[ConnectionManager, None]:
+    """Run every connection that the settings name, supervised, for as long as the block runs.
+
+    Args:
+        settings: a `Settings`, a path, several paths, or a mapping of the TOML's shape. None:
+            `MOORINGS_SETTINGS`, else `./settings.toml`.
+        env: the settings' layer; None: `MOORINGS_ENV`.
+        registry: where backends are looked up; None: what is installed.
+        metrics: where the collector is registered; None: prometheus_client's `REGISTRY`.
+        observers: called with every `Transition`; one that raises is removed and logged.
+
+    Raises:
+        SettingsError: the settings cannot be used; nothing was started.
+        ConnectionNotReady: `runtime.startup` is not `background`, and a required connection did
+            not come up.
+        RestartIntensityExceeded: a bug kept crashing a connection. Waiters were told first.
+        HostMismatch: not called from a trio program.
+
+    The block's own error passes as it is. Cancellation reaches the block, and then stops the
+    connections in order. No signal is touched.
+    """
+    host = _host()
+    registry = registry or DocumentDatabaseRegistry.default()
+    loaded = load_settings(settings, env=env, registry=registry)
+    manager = build(loaded, registry, host, observers)
+    with expose(manager.kernel, metrics):
+        async with running(manager.kernel, loaded.settings.runtime):
+            yield manager
+
+
+def build(
+    loaded: LoadedSettings,
+    registry: DocumentDatabaseRegistry,
+    host: str,
+    observers: Sequence[Observer],
+) -> ConnectionManager:
+    """Wire settings, providers and connections together; nothing runs yet."""
+    settings = loaded.settings
+    kernel = Kernel(
+        settings.runtime,
+        secrets=secrets_backend(settings.security.secrets),
+        redactor=Redactor(),
+        observers=observers,
+    )
+    factory = DocumentsDatabaseFactory(registry)
+    for name, connection in settings.database.documents.items():
+        if connection.enabled:
+            provider = factory.create(name, connection, host=host)
+            kernel.add(Connection(name, connection, provider, kernel))
+    kernel.default = settings.database.default_document_connection
+    return ConnectionManager(loaded, kernel)
+
+
+def _host() -> str:
+    try:
+        host = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        host = "no event loop"
+    if host != "trio":
+        raise HostMismatch(
+            f"open_connections was called from {host}; this version runs in trio programs only: "
+            "start yours with trio.run"
+        )
+    trio.lowlevel.current_task()
+    return host

@@ -1,0 +1,183 @@
+"""What a supervisor is told and what it tells: specs, policies, answers and events."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+class Strategy(StrEnum):
+    """Which children are restarted when one ends."""
+
+    ONE_FOR_ONE = "one_for_one"
+    ONE_FOR_ALL = "one_for_all"
+    REST_FOR_ONE = "rest_for_one"
+
+
+class Restart(StrEnum):
+    """When a child that ended is started again."""
+
+    PERMANENT = "permanent"
+    """Always."""
+    TRANSIENT = "transient"
+    """Only after an abnormal end: an exception."""
+    TEMPORARY = "temporary"
+    """Never; its spec is forgotten when it ends."""
+
+
+class AutoShutdown(StrEnum):
+    """Whether the supervisor stops by itself when significant children end normally."""
+
+    NEVER = "never"
+    ANY_SIGNIFICANT = "any_significant"
+    ALL_SIGNIFICANT = "all_significant"
+
+
+class ChildState(StrEnum):
+    """Where a child is in its life."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class TaskStatus(Protocol):
+    """What a child's `run` is handed: it says `started(value)` once it is up."""
+
+    def started(self, value: Any = None, /) -> None: ...
+
+
+class Run(Protocol):
+    """A child: an async function that says when it has started, and runs until cancelled."""
+
+    def __call__(self, *, task_status: TaskStatus) -> Awaitable[object]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """How to run one child.
+
+    Attributes:
+        id: unique among the supervisor's children.
+        run: the async function; it is called anew for every incarnation.
+        restart: when it is started again after its end.
+        shutdown: how many seconds it has to end once cancelled, before it is reported.
+        significant: whether its normal end counts for `AutoShutdown`.
+        intensity: a budget of its own: this many restarts within `period` seconds count nothing
+            upward. None: every restart counts against the supervisor's budget.
+        period: the window of that budget, in seconds; both or neither.
+
+    Raises:
+        ValueError: a value is out of range, or only one of `intensity` and `period` is given.
+    """
+
+    id: str
+    run: Run
+    restart: Restart = Restart.PERMANENT
+    shutdown: float = 5.0
+    significant: bool = False
+    intensity: int | None = None
+    period: float | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.run):
+            raise ValueError(f"child {self.id!r}: run must be an async function")
+        if not self.shutdown >= 0:
+            raise ValueError(f"child {self.id!r}: shutdown must be >= 0, got {self.shutdown}")
+        if (self.intensity is None) != (self.period is None):
+            raise ValueError(f"child {self.id!r}: intensity and period belong together")
+        if self.intensity is not None and self.period is not None:
+            check_budget(f"child {self.id!r}", self.intensity, self.period)
+
+
+def check_budget(owner: str, intensity: int, period: float) -> None:
+    """Refuse a budget that means nothing.
+
+    Raises:
+        ValueError: `intensity` is negative, or `period` is not positive and finite.
+    """
+    if intensity < 0:
+        raise ValueError(f"{owner}: intensity must be >= 0, got {intensity}")
+    if not 0 < period < math.inf:
+        raise ValueError(f"{owner}: period must be positive and finite, got {period}")
+
+
+@dataclass(frozen=True, slots=True)
+class ChildInfo:
+    """One line of `which_children()`; `restarts` counts them since the child was first started."""
+
+    id: str
+    state: ChildState
+    restart: Restart
+    significant: bool
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCounts:
+    """How many specs a supervisor holds, and how many of them have a running task."""
+
+    specs: int
+    active: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStarted:
+    """A child said `started`; `restarts` is 0 for its first incarnation."""
+
+    supervisor: str
+    id: str
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded:
+    """An incarnation is over: by itself (`error` None), by an error, or because it was stopped."""
+
+    supervisor: str
+    id: str
+    error: BaseException | None
+    stopping: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRestarting:
+    """A new incarnation is about to run. `reason` is `crash`, `exit` or `start_failed`."""
+
+    supervisor: str
+    id: str
+    reason: str
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChildUnstopped:
+    """A child outlived its `shutdown` seconds; `stack` is where it is, innermost frame last.
+
+    The supervisor goes on waiting: a trio task cannot be abandoned.
+    """
+
+    supervisor: str
+    id: str
+    shutdown: float
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class Escalated:
+    """The supervisor gave up; `error` is the `RestartIntensityExceeded` it will raise."""
+
+    supervisor: str
+    id: str
+    error: BaseException
+
+
+SupervisorEvent = ChildStarted | ChildEnded | ChildRestarting | ChildUnstopped | Escalated
+if TYPE_CHECKING:
+    SupervisorObserver = Callable[[SupervisorEvent], object]

@@ -1,0 +1,534 @@
+"""The supervisor: children in one nursery, each in a shielded scope that only it cancels.
+
+A restart loops within the child's own task instead of spawning a new one: the scope stays, and an
+incarnation costs no more than the call of `run`. What follows an end is decided in one place,
+`_after_end`; strategies that concern several children belong there.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..errors import (
+    ChildAlreadyPresent,
+    ChildAlreadyStarted,
+    ChildNotFound,
+    ChildRunning,
+    ChildStartFailed,
+    RestartIntensityExceeded,
+    SupervisorError,
+    did_you_mean,
+)
+from .policy import RestartWindow, runs_again
+from .spec import (
+    AutoShutdown,
+    ChildCounts,
+    ChildEnded,
+    ChildInfo,
+    ChildRestarting,
+    ChildSpec,
+    ChildStarted,
+    ChildState,
+    ChildUnstopped,
+    Escalated,
+    Restart,
+    Strategy,
+    check_budget,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable, Sequence
+
+    from .spec import SupervisorEvent, SupervisorObserver
+
+logger = logging.getLogger("moorings.supervisors")
+
+
+class _Child:
+    """One spec and its present incarnation. It is the `task_status` that `run` is handed."""
+
+    __slots__ = (
+        "ended",
+        "error",
+        "restarts",
+        "scope",
+        "spec",
+        "state",
+        "supervisor",
+        "task",
+        "up",
+        "value",
+        "window",
+    )
+
+    def __init__(self, spec: ChildSpec, supervisor: Supervisor) -> None:
+        self.spec = spec
+        self.supervisor = supervisor
+        self.restarts = 0
+        self.error: BaseException | None = None  # of the last incarnation
+        self.window = (
+            None
+            if spec.intensity is None or spec.period is None
+            else RestartWindow(spec.intensity, spec.period)
+        )
+        self.state = ChildState.STOPPED
+        self.value: Any = None
+        # Made only for those who wait: a thousand children start without a single event.
+        self.up: trio.Event | None = None
+        self.ended: trio.Event | None = None
+        self.task: trio.lowlevel.Task | None = None
+
+    def prepare(self) -> None:
+        """Get ready for a new task: a cancelled scope cannot be used again."""
+        self.state = ChildState.STARTING
+        self.scope = trio.CancelScope(shield=True)
+        self.error = None
+
+    def started(self, value: Any = None) -> None:
+        """Say that this incarnation is up (called by `run`; a second call changes nothing)."""
+        if self.value is not _NOT_STARTED:
+            return
+        if self.state is ChildState.STARTING:
+            self.state = ChildState.RUNNING
+        self.value = value
+        if self.up is not None:
+            self.up.set()
+        self.supervisor._child_started(self)  # noqa: SLF001 - two halves of one thing
+
+    def cancel(self) -> None:
+        """Ask the task to end."""
+        if self.state is not ChildState.STOPPED:
+            self.state = ChildState.STOPPING
+            self.scope.cancel()
+
+    async def wait_ended(self) -> None:
+        """Wait until the task is over; a no-op without one."""
+        if self.state is not ChildState.STOPPED:
+            if self.ended is None:
+                self.ended = trio.Event()
+            await self.ended.wait()
+
+    def stack(self) -> str:
+        """Where the task is suspended, innermost frame last."""
+        if self.task is None:
+            return ""
+        frames = traceback.StackSummary.extract(iter(self.task.iter_await_frames()))
+        return "".join(frames.format())
+
+
+class Supervisor:
+    """Starts, restarts and stops children. Made by `open_supervisor`.
+
+    Semantics are Erlang/OTP's; where structured concurrency differs (no child can be abandoned),
+    `ChildUnstopped` reports what cannot be done. All methods belong to the trio thread.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        *,
+        name: str,
+        intensity: int,
+        period: float,
+        ordered: bool,
+        observers: Iterable[SupervisorObserver],
+    ) -> None:
+        self.name = name
+        self._nursery = nursery
+        self._ordered = ordered
+        self._window = RestartWindow(intensity, period)
+        self._observers = list(observers)
+        self._children: dict[str, _Child] = {}
+        self._stopping = False
+        self._active = 0
+        self._quiet: trio.Event | None = None
+        self._body = trio.CancelScope()
+        self._escalation: RestartIntensityExceeded | None = None
+        self.restarts: dict[str, int] = {"crash": 0, "exit": 0, "start_failed": 0}
+        """How often a child was restarted, by reason."""
+
+    def __repr__(self) -> str:
+        counts = self.count_children()
+        return f"<Supervisor {self.name!r}: {counts.active} of {counts.specs} children active>"
+
+    # -- commands -----------------------------------------------------------------------------
+
+    async def start_child(self, spec: ChildSpec) -> Any:
+        """Start a child and wait until it says `started`.
+
+        Returns:
+            The value it passed to `task_status.started`.
+
+        Raises:
+            ChildAlreadyStarted: a child with this id is running.
+            ChildAlreadyPresent: a child with this id is there, not running.
+            ChildStartFailed: it ended before it said `started`; its spec is not kept.
+            SupervisorError: the supervisor is stopping.
+
+        Cancellation stops the child again and forgets it.
+        """
+        child = self._admit(spec)
+        try:
+            return await self._start_and_wait(child)
+        except BaseException:
+            self._children.pop(spec.id, None)
+            raise
+
+    def start_children_nowait(self, specs: Sequence[ChildSpec]) -> None:
+        """Start many children together, without waiting for any (only with `ordered=False`).
+
+        All specs are checked before the first child starts. One that ends before it says
+        `started` is treated like one that ended later.
+
+        Raises:
+            ChildAlreadyStarted, ChildAlreadyPresent: an id is taken; nothing was started.
+            SupervisorError: the supervisor is ordered, or stopping.
+        """
+        if self._ordered:
+            raise SupervisorError(f"supervisor {self.name!r} starts its children one by one")
+        admitted: list[_Child] = []
+        try:
+            admitted.extend(self._admit(spec) for spec in specs)
+        except SupervisorError:
+            for child in admitted:
+                del self._children[child.spec.id]
+            raise
+        for child in admitted:
+            self._spawn(child)
+
+    async def terminate_child(self, id: str) -> None:  # noqa: A002 - the child spec's own word
+        """Stop a child and wait for its end; its spec stays (a temporary one's is forgotten).
+
+        A no-op on a child that is not running.
+
+        Raises:
+            ChildNotFound: no child has this id.
+
+        Cancellation gives up the waiting; the child goes on stopping.
+        """
+        child = self._find(id)
+        child.cancel()
+        await self._wait_stopped([child])
+
+    async def restart_child(self, id: str) -> Any:  # noqa: A002
+        """Start a child that was terminated, or that ended; wait until it says `started`.
+
+        Raises:
+            ChildNotFound: no child has this id.
+            ChildRunning: it is running: terminate it first.
+            ChildStartFailed: it ended before it said `started`; its spec stays.
+            SupervisorError: the supervisor is stopping.
+        """
+        child = self._find(id)
+        self._check_open()
+        if child.state is not ChildState.STOPPED:
+            raise ChildRunning(f"child {id!r} is {child.state}")
+        return await self._start_and_wait(child)
+
+    def delete_child(self, id: str) -> None:  # noqa: A002
+        """Forget the spec of a child that is not running.
+
+        Raises:
+            ChildNotFound: no child has this id.
+            ChildRunning: it is running: terminate it first.
+        """
+        child = self._find(id)
+        if child.state is not ChildState.STOPPED:
+            raise ChildRunning(f"child {id!r} is {child.state}")
+        del self._children[id]
+
+    # -- answers ------------------------------------------------------------------------------
+
+    def which_children(self) -> tuple[ChildInfo, ...]:
+        """Every child, in start order."""
+        return tuple(
+            ChildInfo(
+                c.spec.id, c.state, c.spec.restart, c.spec.significant, c.restarts
+            )
+            for c in self._children.values()
+        )
+
+    def count_children(self) -> ChildCounts:
+        """How many specs there are, and how many have a running task. Cheap."""
+        return ChildCounts(specs=len(self._children), active=self._active)
+
+    @property
+    def intensity(self) -> int:
+        """How many restarts within the period this supervisor allows."""
+        return self._window.intensity
+
+    # -- the life of a child ------------------------------------------------------------------
+
+    def _find(self, id: str) -> _Child:  # noqa: A002
+        try:
+            return self._children[id]
+        except KeyError:
+            raise ChildNotFound(
+                f"supervisor {self.name!r} has no child {id!r}. {did_you_mean(id, self._children)}"
+            ) from None
+
+    def _check_open(self) -> None:
+        if self._stopping:
+            raise SupervisorError(f"supervisor {self.name!r} is stopping")
+
+    def _admit(self, spec: ChildSpec) -> _Child:
+        self._check_open()
+        present = self._children.get(spec.id)
+        if present is not None:
+            if present.state is ChildState.STOPPED:
+                raise ChildAlreadyPresent(f"child {spec.id!r} is present: restart or delete it")
+            raise ChildAlreadyStarted(f"child {spec.id!r} is {present.state}")
+        child = self._children[spec.id] = _Child(spec, self)
+        return child
+
+    def _spawn(self, child: _Child) -> None:
+        child.prepare()
+        self._active += 1
+        self._nursery.start_soon(self._run, child, name=child.spec.id)
+
+    async def _start_and_wait(self, child: _Child) -> Any:
+        child.up = trio.Event()
+        self._spawn(child)
+        try:
+            await child.up.wait()
+        except trio.Cancelled:
+            child.cancel()
+            with trio.CancelScope(shield=True):
+                await self._wait_stopped([child])
+            raise
+        finally:
+            child.up = None
+        if child.state is ChildState.STOPPED and child.value is _NOT_STARTED:
+            raise ChildStartFailed(child.spec.id) from child.error
+        return child.value
+
+    async def _run(self, child: _Child) -> None:
+        """One child's task: incarnation after incarnation, until policy or a command ends it."""
+        child.task = trio.lowlevel.current_task()
+        run = child.spec.run
+        error: BaseException | None
+        try:
+            with child.scope:
+                while True:
+                    child.value = _NOT_STARTED
+                    error = None
+                    try:
+                        await run(task_status=child)
+                    except Exception as exc:  # noqa: BLE001 - whatever escapes is the policy's
+                        error = exc
+                    child.error = error
+                    if not self._after_end(child, error):
+                        break
+                    child.state = ChildState.STARTING
+                    # A child that fails without ever waiting must not starve the others.
+                    await trio.lowlevel.checkpoint()
+        except Exception as exc:  # noqa: BLE001 - an error beside the cancellation
+            child.error = exc
+            self._emit_ended(child, exc, stopping=True)
+        finally:
+            self._gone(child)
+
+    def _after_end(self, child: _Child, error: BaseException | None) -> bool:
+        """Decide what follows the end of an incarnation: True to run again."""
+        stopping = child.state is ChildState.STOPPING
+        if self._observers:
+            self._emit_ended(child, error, stopping=stopping)
+        if stopping or self._stopping:
+            return False
+        failed_start = child.value is _NOT_STARTED
+        if failed_start and child.up is not None:
+            return False  # the one who started it is told, and decides
+        if not runs_again(child.spec.restart, abnormal=error is not None):
+            return False
+        child.restarts += 1
+        if self._too_many(child):
+            self._escalate(child, error)
+            return False
+        reason = "start_failed" if failed_start else "exit" if error is None else "crash"
+        self.restarts[reason] += 1
+        if self._observers:
+            self._emit(ChildRestarting(self.name, child.spec.id, reason, child.restarts))
+        return True
+
+    def _too_many(self, child: _Child) -> bool:
+        now = trio.current_time()
+        if child.window is not None:
+            if not child.window.add(now):
+                return False
+            # As if it were alone under a supervisor of its own, which now ends and is restarted.
+            child.window.clear()
+        return self._window.add(now)
+
+    def _escalate(self, child: _Child, error: BaseException | None) -> None:
+        escalation = RestartIntensityExceeded(self.name, child.spec.id, len(self._window))
+        escalation.__cause__ = error
+        self._escalation = escalation
+        self._emit(Escalated(self.name, child.spec.id, escalation))
+        self._stopping = True
+        self._nursery.start_soon(self._stop_children, name=f"{self.name}: stop")
+        self._body.cancel()
+
+    def _child_started(self, child: _Child) -> None:
+        if self._observers:
+            self._emit(ChildStarted(self.name, child.spec.id, child.restarts))
+
+    def _gone(self, child: _Child) -> None:
+        child.state = ChildState.STOPPED
+        child.task = None
+        self._active -= 1
+        if child.spec.restart is Restart.TEMPORARY and child.up is None:
+            self._children.pop(child.spec.id, None)
+        if child.ended is not None:
+            child.ended.set()
+            child.ended = None
+        if child.up is not None:
+            child.up.set()
+        if self._quiet is not None and self._active == 0:
+            self._quiet.set()
+
+    # -- stopping -----------------------------------------------------------------------------
+
+    async def _stop_children(self) -> None:
+        """Stop every child: the last started first, or all together when unordered."""
+        self._stopping = True
+        with trio.CancelScope(shield=True):
+            if self._ordered:
+                for child in reversed(list(self._children.values())):
+                    child.cancel()
+                    await self._wait_stopped([child])
+            else:
+                children = [c for c in self._children.values() if c.task or c.state != "stopped"]
+                for child in children:
+                    child.cancel()
+                await self._wait_stopped(children)
+
+    async def _wait_stopped(self, children: Sequence[_Child]) -> None:
+        """Wait for the end of `children`, reporting each at the end of its own budget."""
+        began = trio.current_time()
+        for budget in sorted({c.spec.shutdown for c in children}):
+            with trio.move_on_at(began + budget) as deadline:
+                await self._wait_all_ended(children)
+            if not deadline.cancelled_caught:
+                return
+            for child in children:
+                if child.spec.shutdown == budget and child.state is not ChildState.STOPPED:
+                    self._report_unstopped(child)
+        await self._wait_all_ended(children)
+
+    async def _wait_all_ended(self, children: Sequence[_Child]) -> None:
+        if len(children) > 1 and len(children) == self._active:
+            if self._quiet is None:
+                self._quiet = trio.Event()
+            await self._quiet.wait()
+            return
+        for child in children:
+            await child.wait_ended()
+
+    def _report_unstopped(self, child: _Child) -> None:
+        shutdown = child.spec.shutdown
+        stack = child.stack()
+        logger.error(
+            "child %r of supervisor %r did not stop within %g s; still waiting for it, at:\n%s",
+            child.spec.id,
+            self.name,
+            shutdown,
+            stack,
+        )
+        self._emit(ChildUnstopped(self.name, child.spec.id, shutdown, stack))
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _emit_ended(self, child: _Child, error: BaseException | None, *, stopping: bool) -> None:
+        self._emit(ChildEnded(self.name, child.spec.id, error, stopping))
+
+    def _emit(self, event: SupervisorEvent) -> None:
+        for observer in tuple(self._observers):
+            try:
+                observer(event)
+            except Exception:
+                # Never fatal, never twice: a broken observer must not take the tree along.
+                self._observers.remove(observer)
+                logger.exception("removed a broken supervisor observer")
+
+
+_NOT_STARTED = object()
+
+
+@asynccontextmanager
+async def open_supervisor(
+    *,
+    name: str,
+    strategy: Strategy = Strategy.ONE_FOR_ONE,
+    intensity: int = 1,
+    period: float = 5.0,
+    auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
+    ordered: bool = True,
+    observers: Iterable[SupervisorObserver] = (),
+) -> AsyncGenerator[Supervisor, None]:
+    """Run a supervisor for as long as the block runs; stop its children when the block ends.
+
+    Children live in shielded scopes: cancellation from outside reaches the block, and then begins
+    the same ordered stop as its normal end.
+
+    Args:
+        name: what events and errors call it.
+        strategy: which children are restarted when one ends.
+        intensity: more than this many restarts within `period` seconds end the supervisor.
+        period: that window, in seconds.
+        auto_shutdown: whether the end of significant children ends the supervisor.
+        ordered: False: children start and stop together, each on its own budget (OTP's
+            simple_one_for_one).
+        observers: called with each event; one that raises is removed and logged.
+
+    Raises:
+        RestartIntensityExceeded: bare, from the child's last error; together with the block's own
+            error, in one group, if the block failed as well.
+        ValueError: an argument is out of range.
+    """
+    check_budget(f"supervisor {name!r}", intensity, period)
+    if strategy is not Strategy.ONE_FOR_ONE or auto_shutdown is not AutoShutdown.NEVER:
+        raise NotImplementedError(
+            f"supervisor {name!r}: only {Strategy.ONE_FOR_ONE} without auto_shutdown is built yet"
+        )
+    block_error: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        supervisor = Supervisor(
+            nursery,
+            name=name,
+            intensity=intensity,
+            period=period,
+            ordered=ordered,
+            observers=observers,
+        )
+        try:
+            with supervisor._body:  # noqa: SLF001 - this function is the other half of the class
+                yield supervisor
+        except BaseException as exc:  # noqa: BLE001 - raised below, outside the nursery's group
+            block_error = exc
+        await supervisor._stop_children()  # noqa: SLF001
+    _raise_outcome(block_error, supervisor._escalation)  # noqa: SLF001
+
+
+def _raise_outcome(
+    block_error: BaseException | None, escalation: RestartIntensityExceeded | None
+) -> None:
+    """Let the block's own error through as it is; escalation bare; both in one group."""
+    if block_error is not None and escalation is not None:
+        if isinstance(block_error, trio.Cancelled):
+            # Cancellation must stay recognisable to the scope it belongs to.
+            raise block_error from escalation
+        raise BaseExceptionGroup(
+            "the block failed and its supervisor gave up", [block_error, escalation]
+        ) from None
+    if block_error is not None:
+        raise block_error
+    if escalation is not None:
+        raise escalation
+
+
+__all__ = ["Supervisor", "open_supervisor"]
