@@ -98,24 +98,44 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _fault(place: _Place, details: ErrorDetails, hide: Callable[[str], str]) -> Fault:
-    problem, cure = details["msg"].removeprefix("Input ").rstrip("."), "Change it"
     if place.is_secret:
-        problem, cure = _secret_fault(details["input"])
-    else:
-        match details["type"]:
-            case "missing":
-                problem, cure = "is missing", "Set it"
-            case "extra_forbidden":
-                problem, cure = "is not known", did_you_mean(place.path[-1], _keys(place.parent))
-            case "illegal_name":
-                problem, cure = "is not a legal name", f"Rename it: {details['msg']}"
-            case "value_error" | "assertion_error":
-                problem = problem.split(", ", 1)[-1]
-            case "model_type" | "dict_type" | "mapping_type":
-                problem = "should be a table"
-            case _:
-                pass
-    return Fault(place.path, hide(problem), cure)
+        return Fault(place.path, *_secret_fault(details["input"]))
+    match details["type"]:
+        case "missing":
+            return Fault(place.path, "is missing", "Set it")
+        case "extra_forbidden":
+            cure = did_you_mean(place.path[-1], _keys(place.parent))
+            return Fault(place.path, "is not known", cure)
+        case "illegal_name":
+            return Fault(place.path, "is not a legal name", f"Rename it: {details['msg']}")
+        case "model_type" | "dict_type" | "mapping_type":
+            return Fault(place.path, "should be a table", "Write a table, or keys below it")
+        case "value_error" | "assertion_error":
+            # pydantic's prefix, "Value error, " or "Assertion failed, "
+            message = details["msg"].split(", ", 1)[-1]
+            return Fault(place.path, hide(message).rstrip("."), "Correct it")
+        case kind:
+            message = details["msg"].removeprefix("Input ").removeprefix("Value ")
+            return Fault(place.path, hide(message).rstrip("."), _cure(kind))
+
+
+def _cure(kind: str) -> str:
+    if kind.startswith(("greater_than", "less_than", "finite_number")):
+        return "Choose a number in that range"
+    return _CURES.get(kind.split("_", maxsplit=1)[0], "Correct it")
+
+
+# By the first word of pydantic's names of errors: bool_type and bool_parsing, say, are alike here.
+_CURES = {
+    "bool": "Write true or false",
+    "enum": "Choose one of these",
+    "float": "Write a number",
+    "int": "Write a whole number",
+    "literal": "Choose one of these",
+    "number": "Write a number",
+    "order": "Raise the one, or lower the other",
+    "string": "Write a text in quotes",
+}
 
 
 def _secret_fault(value: Any) -> tuple[str, str]:
