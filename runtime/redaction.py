@@ -32,9 +32,9 @@ _MONGODB_USERINFO = re.compile(r"(mongodb(?:\+srv)?://)\S*@", re.IGNORECASE)
 _USERINFO = re.compile(r'(://)[^\s/?#"<>]*@')
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://(.*)", re.DOTALL)
 # What an option or a key is called whose value is a secret.
-_SECRET_WORDS = "password|passwd|secret|token|credential|authmechanismproperties"
-SECRET_NAME = re.compile(_SECRET_WORDS, re.IGNORECASE)
-_SECRET_OPTION = re.compile(rf"(?<=[?&;])(\w*(?:{_SECRET_WORDS})\w*)=[^&;\s\"']*", re.IGNORECASE)
+_SENSITIVE = r"password|passwd|secret|token|credential|authmechanismproperties"
+SECRET_NAME = re.compile(_SENSITIVE, re.IGNORECASE)
+_SECRET_OPTION = re.compile(rf"(?<=[?&;])(\w*(?:{_SENSITIVE})\w*)=[^&;\s\"']*", re.IGNORECASE)
 # What may stand before the "?" of a URL that has no credentials.
 _HOSTS_AND_PATH = re.compile(r"[^:@/]*(:\d*)?(,[^:@/]*(:\d*)?)*(/[^@]*)?")
 

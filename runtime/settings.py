@@ -64,12 +64,12 @@ def _nothing() -> Mapping[str, Any]:
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Name = Annotated[str, AfterValidator(_legal_name)]
-Seconds = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
-SecondsOrZero = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, lt=1, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
-CountOrZero = Annotated[int, BeforeValidator(_no_bool), Field(ge=0)]
-Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_bool)]
+SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_no_bool)]
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_no_bool)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_no_bool)]
+CountOrZero = Annotated[int, Field(ge=0), BeforeValidator(_no_bool)]
+Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_no_bool)]
 # Left open on purpose: the backend's own model decides. Never shown: it may hold secrets.
 BackendTable = Annotated[Any, BeforeValidator(_table), Field(repr=False)]
 

@@ -94,10 +94,8 @@ def _show(value: Any, key: str = "") -> Any:
     match value:
         case SecretStr():
             return _show_secret(value.get_secret_value(), key)
-        case BaseModel():
-            return {name: _show(item, name) for name, item in value}
-        case Mapping():
-            return {str(name): _show(item, str(name)) for name, item in value.items()}
+        case BaseModel() | Mapping():
+            return {str(name): _show(item, str(name)) for name, item in dict(value).items()}
         case list() | tuple() | set() | frozenset():
             return [_show(item, key) for item in value]
         case Enum():

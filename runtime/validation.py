@@ -100,23 +100,27 @@ def _texts(value: Any) -> Iterator[str]:
 def _fault(place: _Place, details: ErrorDetails, hide: Callable[[str], str]) -> Fault:
     if place.is_secret:
         return Fault(place.path, *_secret_fault(details["input"]))
+    return Fault(place.path, *_plain_fault(place, details, hide))
+
+
+def _plain_fault(
+    place: _Place, details: ErrorDetails, hide: Callable[[str], str]
+) -> tuple[str, str]:
     match details["type"]:
         case "missing":
-            return Fault(place.path, "is missing", "Set it")
+            return "is missing", "Set it"
         case "extra_forbidden":
-            cure = did_you_mean(place.path[-1], _keys(place.parent))
-            return Fault(place.path, "is not known", cure)
+            return "is not known", did_you_mean(place.path[-1], _keys(place.parent))
         case "illegal_name":
-            return Fault(place.path, "is not a legal name", f"Rename it: {details['msg']}")
+            return "is not a legal name", f"Rename it: {details['msg']}"
         case "model_type" | "dict_type" | "mapping_type":
-            return Fault(place.path, "should be a table", "Write a table, or keys below it")
+            return "should be a table", "Write a table, or keys below it"
         case "value_error" | "assertion_error":
             # pydantic's prefix, "Value error, " or "Assertion failed, "
-            message = details["msg"].split(", ", 1)[-1]
-            return Fault(place.path, hide(message).rstrip("."), "Correct it")
+            return hide(details["msg"].split(", ", 1)[-1]).rstrip("."), "Correct it"
         case kind:
             message = details["msg"].removeprefix("Input ").removeprefix("Value ")
-            return Fault(place.path, hide(message).rstrip("."), _cure(kind))
+            return hide(message).rstrip("."), _cure(kind)
 
 
 def _cure(kind: str) -> str:
