@@ -1,0 +1,201 @@
+"""The driver's own monitoring, turned into the runtime's signals.
+
+Listeners run in the driver's threads and hold them up, so all that happens here is a look at data
+in memory and a call of `notify`, which never blocks. Heartbeat and pool events come at once, the
+driver's topology events up to a second later: so the former are the trigger, and the topology is
+read from the client. What that shows depends on the event:
+
+* `pool_cleared` comes after the topology was changed: it is up to date.
+* Heartbeats come before: a failure is judged by the topology as it was (`pool_cleared` follows if
+  the server had been usable), a success by the server's reply.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pymongo import ReadPreference
+from pymongo.monitoring import ConnectionPoolListener, ServerHeartbeatListener
+
+from .contract import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pymongo import MongoClient, monitoring
+    from pymongo.hello import Hello
+
+    from .contract import Notify
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """A client's connections to its servers, and what became of them, since it was made.
+
+    Attributes:
+        open: connections that are open now.
+        in_use: those of them that a call has.
+        checkouts: how often a call got one.
+        checkout_seconds: how long all those calls waited for it, together.
+        checkout_failures: how often a call got none, by the driver's reason.
+        cleared: how often a pool was cleared, because its server failed.
+    """
+
+    open: int
+    in_use: int
+    checkouts: int
+    checkout_seconds: float
+    checkout_failures: Mapping[str, int]
+    cleared: int
+
+
+def usable_servers(client: MongoClient[Any]) -> frozenset[tuple[str, int | None]]:
+    """The servers that may serve a read under the client's read preference, as known now.
+
+    "Usable" follows the read preference: with `secondaryPreferred` a set without a primary is.
+    """
+    description = client.topology_description
+    servers = description.apply_selector(client.read_preference)
+    return frozenset(server.address for server in servers)
+
+
+def serves(reply: Hello[Any], client: MongoClient[Any], replica_set: str | None) -> bool:
+    """Whether a server that replied so is usable; tags and staleness are left to the ping."""
+    if replica_set is not None and reply.replica_set_name != replica_set:
+        return False
+    if client.read_preference == ReadPreference.PRIMARY:
+        return reply.is_writable
+    return reply.is_readable
+
+
+class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
+    """Listens to one client's driver. Every method is called from the driver's threads.
+
+    Args:
+        notify: the runtime's ear.
+    """
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify: Notify | None = notify
+        self._client: MongoClient[Any] | None = None
+        self._replica_set: str | None = None
+        self._lock = threading.Lock()
+        self._open = self._in_use = self._checkouts = self._cleared = 0
+        self._checkout_seconds = 0.0
+        self._checkout_failures: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<MongoMonitor {'mute' if self._notify is None else 'listening'}>"
+
+    def attend(self, client: MongoClient[Any], replica_set: str | None) -> None:
+        """Judge by this client's topology. Called once, before the client is used."""
+        self._client = client
+        self._replica_set = replica_set
+
+    def mute(self) -> None:
+        """Say nothing any more: the client is being closed, and its pools with it."""
+        self._notify = None
+        self._client = None  # it refers to us: so that it goes when it is let go of
+
+    def statistics(self) -> PoolStatistics:
+        """A consistent snapshot, from any thread."""
+        with self._lock:
+            return PoolStatistics(
+                self._open,
+                self._in_use,
+                self._checkouts,
+                self._checkout_seconds,
+                dict(self._checkout_failures),
+                self._cleared,
+            )
+
+    # Heartbeats
+
+    def started(self, event: monitoring.ServerHeartbeatStartedEvent) -> None:
+        """A heartbeat is sent: nothing is known yet."""
+
+    def succeeded(self, event: monitoring.ServerHeartbeatSucceededEvent) -> None:
+        """A server answered: it may have become usable, or have ceased to be (a step-down)."""
+        client = self._client
+        if client is None or self._notify is None:
+            return
+        before = usable_servers(client)
+        if serves(event.reply, client, self._replica_set):
+            if not before:
+                self._say(Signal.USABLE)
+        elif before == {event.connection_id}:
+            self._say(Signal.LOST)
+
+    def failed(self, event: monitoring.ServerHeartbeatFailedEvent) -> None:
+        """A server did not answer."""
+        del event
+        self._judge()
+
+    # Pools
+
+    def pool_cleared(self, event: monitoring.PoolClearedEvent) -> None:
+        """A server failed: its connections were thrown away."""
+        del event
+        with self._lock:
+            self._cleared += 1
+        self._judge()
+
+    def connection_created(self, event: monitoring.ConnectionCreatedEvent) -> None:
+        """A socket is about to be opened."""
+        del event
+        with self._lock:
+            self._open += 1
+
+    def connection_closed(self, event: monitoring.ConnectionClosedEvent) -> None:
+        """A socket was closed."""
+        del event
+        with self._lock:
+            self._open -= 1
+
+    def connection_checked_out(self, event: monitoring.ConnectionCheckedOutEvent) -> None:
+        """A call got a connection."""
+        with self._lock:
+            self._in_use += 1
+            self._checkouts += 1
+            self._checkout_seconds += event.duration or 0.0
+
+    def connection_checked_in(self, event: monitoring.ConnectionCheckedInEvent) -> None:
+        """A call gave its connection back."""
+        del event
+        with self._lock:
+            self._in_use -= 1
+
+    def connection_check_out_failed(self, event: monitoring.ConnectionCheckOutFailedEvent) -> None:
+        """A call got no connection."""
+        with self._lock:
+            self._checkout_failures[event.reason] += 1
+
+    def pool_created(self, event: monitoring.PoolCreatedEvent) -> None:
+        """Not needed."""
+
+    def pool_ready(self, event: monitoring.PoolReadyEvent) -> None:
+        """Not needed: the heartbeat before it said so."""
+
+    def pool_closed(self, event: monitoring.PoolClosedEvent) -> None:
+        """Not needed."""
+
+    def connection_ready(self, event: monitoring.ConnectionReadyEvent) -> None:
+        """Not needed."""
+
+    def connection_check_out_started(
+        self, event: monitoring.ConnectionCheckOutStartedEvent
+    ) -> None:
+        """Not needed."""
+
+    def _judge(self) -> None:
+        client = self._client
+        if client is not None and self._notify is not None:
+            self._say(Signal.SUSPECT if usable_servers(client) else Signal.LOST)
+
+    def _say(self, signal: Signal) -> None:
+        # Read once: `mute` may come in between.
+        if notify := self._notify:
+            notify(signal)
