@@ -115,6 +115,8 @@ _PRECEDENCE: Final = (
 _SERVER_ERROR: Final = re.compile(r"error=(\w+\(.*?\))>(?=[,\]])", re.DOTALL)
 _KNOWN_SERVER: Final = re.compile(r"server_type: (?!Unknown)\w+")
 _SELECTION_TAIL: Final = re.compile(r", Timeout: [\d.]+s, Topology Description: .*", re.DOTALL)
+_FULL_ERROR: Final = re.compile(r", full error: \{.*", re.DOTALL)
+_COMMAND: Final = re.compile(r"(execute command) \{ (\w+):.*", re.DOTALL)
 _URL_CREDENTIALS: Final = re.compile(r"(mongodb(?:\+srv)?://)[^\s'\"]*@")
 
 
@@ -128,8 +130,13 @@ def classify(error: BaseException) -> FailureReason | None:
 
 
 def describe(error: BaseException, secrets: Iterable[str] = ()) -> str:
-    """One line about `error`, without `secrets` and without the credentials of any URL."""
-    text = " ".join(_SELECTION_TAIL.sub("", str(error)).split())
+    """One line about `error`, without `secrets` and without the credentials of any URL.
+
+    What PyMongo appends (the topology, the server's whole reply) and what the server quotes of a
+    command is left out: it is long, and may hold data.
+    """
+    text = _FULL_ERROR.sub("", _SELECTION_TAIL.sub("", str(error)))
+    text = " ".join(_COMMAND.sub(r"\1 \2", text).split())
     return redact(f"{type(error).__name__}: {text}" if text else type(error).__name__, secrets)
 
 

@@ -69,21 +69,27 @@ def _problem(name: str, value: Any) -> str | None:
         return f"{name!r} takes a Python object, which settings cannot hold"
     if key not in VALIDATORS:
         return f"{name!r} is no option of the driver{_nearest(key, VALIDATORS)}"
+    return _bad_value(name, key, value)
+
+
+def _bad_value(name: str, key: str, value: Any) -> str | None:
     if key in _FILES:
         return None if isinstance(value, str) and value else f"{name!r} must be a file's path"
+    if key == "authsource" and not value:
+        return f"{name!r} must not be empty"
     if key in _MAY_HOLD_SECRETS and "AWS_SESSION_TOKEN" in str(value):
         return f"{name!r} holds a secret: put it into `url`, which also takes a reference"
-    return _bad_value(name, value)
+    return _refused_by_driver(name, key, value)
 
 
-def _bad_value(name: str, value: Any) -> str | None:
+def _refused_by_driver(name: str, key: str, value: Any) -> str | None:
     from pymongo.common import validate  # noqa: PLC0415 - the driver is optional
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 
     try:
         validate(name, value)
     except (PyMongoError, ValueError, TypeError, AttributeError) as error:
-        if name.lower() in _MAY_HOLD_SECRETS:
+        if key in _MAY_HOLD_SECRETS:
             return f"{name!r} has a bad value"
         # The driver's explanation without the value: that may be part of a URL.
         return f"{name!r} has a bad value ({str(error).replace(str(value), '…')})"

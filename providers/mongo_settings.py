@@ -218,9 +218,9 @@ def _rehearse(settings: MongoSettings) -> None:
         for name, value in settings._given().items()  # noqa: SLF001 - one unit
         if not is_tls(name) and not (url.srv and name.lower().startswith("srv"))
     }
-    hosts = list(url.hosts)
+    location = mongo_url.SCHEME + url.bare.partition("://")[2].partition("?")[0]
     try:
-        MongoClient(hosts, connect=False, **options, **arguments).close()
+        MongoClient(location, connect=False, **options, **arguments).close()
     except (PyMongoError, ValueError, TypeError) as error:
         secrets = settings.secrets()
         raise ValueError(f"the driver refuses: {redact(str(error), secrets)}") from None
