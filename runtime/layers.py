@@ -255,7 +255,8 @@ def parse_override(text: str) -> Any:
 def read_document(path: Path) -> Document | SettingsProblem:
     """Parse one TOML file; a problem, never an exception, if that cannot be done."""
     try:
-        return Document(str(path), tomllib.loads(path.read_bytes().decode()))
+        # With a newline at the very end errors there have a line and a column too.
+        return Document(str(path), tomllib.loads(path.read_bytes().decode() + "\n"))
     except FileNotFoundError:
         problem, cure = "does not exist", "Create it, or name another file"
     except IsADirectoryError:

@@ -119,13 +119,16 @@ def _plain_fault(
             # pydantic's prefix, "Value error, " or "Assertion failed, "
             return hide(details["msg"].split(", ", 1)[-1]).rstrip("."), "Correct it"
         case kind:
-            message = details["msg"].removeprefix("Input ").removeprefix("Value ")
+            # "Input should be …", "String should have …": the key is the subject here.
+            message = re.sub(r"^[A-Z]\w+ (?=should )", "", details["msg"])
             return hide(message).rstrip("."), _cure(kind)
 
 
 def _cure(kind: str) -> str:
     if kind.startswith(("greater_than", "less_than", "finite_number")):
         return "Choose a number in that range"
+    if kind.endswith(("_too_short", "_too_long", "_pattern_mismatch")):
+        return "Correct it"
     return _CURES.get(kind.split("_", maxsplit=1)[0], "Correct it")
 
 
