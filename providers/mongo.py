@@ -8,6 +8,7 @@ says what is wrong, and by the runtime's cancellation, which abandons the thread
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
@@ -242,12 +243,9 @@ def _close(driver: MongoClient[dict[str, Any]], seconds: float) -> None:
     import pymongo  # noqa: PLC0415 - the driver is optional
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 
-    try:
-        with pymongo.timeout(seconds):
-            driver.close()
-    except PyMongoError:
-        # The server is gone, or the address was never resolved. The sockets are closed.
-        return
+    # The server may be gone, or its name never have been resolved. The sockets are closed anyway.
+    with contextlib.suppress(PyMongoError), pymongo.timeout(seconds):
+        driver.close()
 
 
 def _run(lane: ClientExecutor, work: Callable[[], T], *, keep: bool = False) -> JobFuture[T]:

@@ -19,17 +19,6 @@ from . import trio_framework
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from motor.core import AgnosticClient as TrioMotorClient
-    from motor.core import AgnosticClientSession as TrioMotorClientSession
-    from motor.core import AgnosticCollection as TrioMotorCollection
-    from motor.core import AgnosticCommandCursor as TrioMotorCommandCursor
-    from motor.core import AgnosticCursor as TrioMotorCursor
-    from motor.core import AgnosticDatabase as TrioMotorDatabase
-    from motor.motor_gridfs import AgnosticGridFSBucket as TrioMotorGridFSBucket
-    from motor.motor_gridfs import AgnosticGridIn as TrioMotorGridIn
-    from motor.motor_gridfs import AgnosticGridOut as TrioMotorGridOut
-    from motor.motor_gridfs import AgnosticGridOutCursor as TrioMotorGridOutCursor
-
 __all__ = [
     "TrioMotorChangeStream",
     "TrioMotorClient",
@@ -55,7 +44,19 @@ TrioMotorChangeStream = _made(core.AgnosticChangeStream)
 TrioMotorClientEncryption = _made(core.AgnosticClientEncryption)
 TrioMotorLatentCommandCursor = _made(core.AgnosticLatentCommandCursor)
 
-if not TYPE_CHECKING:
+# For type checkers they are Motor's own classes, from which the real ones are derived.
+if TYPE_CHECKING:
+    from motor.core import AgnosticClient as TrioMotorClient
+    from motor.core import AgnosticClientSession as TrioMotorClientSession
+    from motor.core import AgnosticCollection as TrioMotorCollection
+    from motor.core import AgnosticCommandCursor as TrioMotorCommandCursor
+    from motor.core import AgnosticCursor as TrioMotorCursor
+    from motor.core import AgnosticDatabase as TrioMotorDatabase
+    from motor.motor_gridfs import AgnosticGridFSBucket as TrioMotorGridFSBucket
+    from motor.motor_gridfs import AgnosticGridIn as TrioMotorGridIn
+    from motor.motor_gridfs import AgnosticGridOut as TrioMotorGridOut
+    from motor.motor_gridfs import AgnosticGridOutCursor as TrioMotorGridOutCursor
+else:
     TrioMotorClient = _made(core.AgnosticClient)
     TrioMotorClientSession = _made(core.AgnosticClientSession)
     TrioMotorCollection = _made(core.AgnosticCollection)

@@ -11,6 +11,12 @@ from urllib.parse import quote_plus
 import pytest
 import trio
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+from pymongo.hello import Hello
+from pymongo.monitoring import (
+    PoolClearedEvent,
+    ServerHeartbeatFailedEvent,
+    ServerHeartbeatSucceededEvent,
+)
 
 from moorings.errors import FailureReason
 from moorings.providers.contract import Signal
@@ -390,13 +396,32 @@ async def test_closing_leaves_no_thread_behind(mongod: Mongod) -> None:
             await trio.sleep(0.01)
 
 
-async def test_after_close_nothing_is_signalled(mongod_factory: MongodFactory) -> None:
-    server, ear = mongod_factory(), Ear()
-    async with opened(server.url, ear=ear) as (provider, handle):
+async def test_after_close_nothing_is_signalled(mongod: Mongod) -> None:
+    """PyMongo's monitors outlive its close by a moment, and may still speak."""
+    ear = Ear()
+    async with opened(mongod.url, ear=ear) as (provider, handle):
         await provider.ping(handle)
     ear.heard.clear()
-    server.kill()
+    address = ("127.0.0.1", mongod.port)
+    monitor = handle.monitor
+    monitor.succeeded(ServerHeartbeatSucceededEvent(0.1, Hello({"ok": 1}), address))
+    monitor.failed(ServerHeartbeatFailedEvent(0.1, OSError(), address))
+    monitor.pool_cleared(PoolClearedEvent(address))
     assert ear.heard == []
+    assert repr(monitor) == "<MongoMonitor mute>"
+
+
+async def test_a_server_that_was_not_usable_and_still_is_not_says_nothing_new(
+    mongod: Mongod,
+) -> None:
+    ear = Ear()
+    async with opened(mongod.url, ear=ear) as (_, handle):
+        address = ("127.0.0.1", mongod.port)
+        recovering = Hello({"ok": 1, "setName": "rs", "hosts": [mongod.address]})
+        handle.monitor.succeeded(ServerHeartbeatSucceededEvent(0.1, recovering, address))
+        assert ear.heard == []
+        handle.monitor.failed(ServerHeartbeatFailedEvent(0.1, OSError(), address))
+        assert ear.heard == [Signal.LOST]
 
 
 # What it tells

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pymongo
 import pytest
 import trio
+import trio.testing
 from pymongo.errors import DuplicateKeyError, InvalidOperation, OperationFailure
 
 from moorings.providers import motor_trio

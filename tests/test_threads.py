@@ -155,6 +155,11 @@ def test_work_handed_over_while_a_thread_gives_up_is_done(
         assert done.acquire(timeout=PATIENCE)
 
 
+def test_a_thread_that_was_just_handed_work_is_not_dismissed(executor: ClientExecutor) -> None:
+    worker = threads._Worker(executor, print, "handed")
+    assert not executor._dismiss(worker)
+
+
 def test_a_system_without_threads_is_reported_to_who_asked(
     executor: ClientExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
