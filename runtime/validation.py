@@ -110,7 +110,8 @@ def _plain_fault(
         case "missing":
             return "is missing", "Set it"
         case "extra_forbidden":
-            return "is not known", did_you_mean(place.path[-1], _keys(place.parent))
+            keys = _keys(place.parent)
+            return "is not known", did_you_mean(place.path[-1], keys) if keys else "Remove it"
         case "illegal_name":
             return "is not a legal name", f"Rename it: {details['msg']}"
         case "model_type" | "dict_type" | "mapping_type":
@@ -197,7 +198,5 @@ def _child(annotation: Any, step: int | str) -> Any:
 
 
 def _keys(annotation: Any) -> list[str]:
-    for branch in _branches(annotation):
-        if isinstance(branch, type) and issubclass(branch, BaseModel):
-            return [field.alias or name for name, field in branch.model_fields.items()]
-    return []
+    models = [b for b in _branches(annotation) if isinstance(b, type) and issubclass(b, BaseModel)]
+    return [field.alias or name for model in models for name, field in model.model_fields.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,18 +14,10 @@ from moorings.providers.local import LocalDBProvider, LocalSettings
 from moorings.providers.mongo import MongoProvider
 from moorings.providers.references import Secret, SecretReference
 from moorings.providers.registry import DocumentDatabaseRegistry
-from moorings.runtime.layers import DEFAULT, Origin, parse_override
+from moorings.runtime.layers import DEFAULT, Origin
 from moorings.runtime.loading import LoadedSettings, load_settings
 from moorings.runtime.secrets import EnvSecretsSettings, FileSecretsSettings
-from moorings.runtime.settings import (
-    ConnectionSettings,
-    DatabaseSettings,
-    SecretsSettings,
-    SecuritySettings,
-    Settings,
-    StartupMode,
-)
-from moorings.runtime.settings_view import redacted, settings_schema
+from moorings.runtime.settings import Settings, StartupMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -672,23 +663,6 @@ def test_a_password_stays_the_text_it_is(load: Load, password: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ('{"a": [1, null]}', {"a": [1, None]}),
-        ("{ a = 1 }", {"a": 1}),
-        ("[1, 2]", [1, 2]),
-        ("['a']", ["a"]),
-        (" {} ", {}),
-        ("{", "{"),
-        ("5", "5"),
-        ("", ""),
-    ],
-)
-def test_only_tables_and_arrays_are_parsed(text: str, value: Any) -> None:
-    assert parse_override(text) == value
-
-
-@pytest.mark.parametrize(
     "variable",
     [
         "MOORINGS_RUNTIME_PORT",
@@ -738,145 +712,10 @@ def test_a_variable_may_replace_a_value_by_a_table(load: Load) -> None:
 # ── settings built by hand ───────────────────────────────────────────────────────────────────
 
 
-def by_hand(provider: Any, backend: str = "server", **more: Any) -> Settings:
-    connection = ConnectionSettings(backend=backend, provider=provider, **more)
-    return Settings(database=DatabaseSettings(documents={"main": connection}))
-
-
-def test_prepared_settings_pass_as_the_same_object(load: Load) -> None:
-    """Opening a thousand connections does not pay for validation twice."""
-    once = load(source=by_hand({"threads": 3})).settings
-    assert isinstance(once.database.documents["main"].provider, ServerSettings)
-    assert load(source=once).settings is once
-
-
-def test_a_hand_built_provider_instance_is_kept(load: Load) -> None:
-    provider = ServerSettings()
-    settings = by_hand(provider)
-    prepared = load(source=settings).settings
-    assert prepared.database.documents["main"].provider is provider
-    assert prepared.database is settings.database
-
-
-def test_nothing_else_is_read_for_a_hand_built_settings(load: Load) -> None:
+def test_settings_are_only_prepared_and_nothing_else_is_read(load: Load) -> None:
     environ = {"MOORINGS_RUNTIME__NAME": "x", "MOORINGS_RUNTIME__NONSENSE": "x"}
-    loaded = load("broken", source=by_hand({}), environ=environ)
+    loaded = load("broken", source=Settings(), environ=environ)
     assert loaded.settings.runtime.name == "moorings"
+    assert loaded.settings.security.secrets.provider == EnvSecretsSettings()
     assert (loaded.files, dict(loaded.origins), loaded.foreign) == ((), {}, ())
-
-
-@pytest.mark.parametrize(
-    ("settings", "key", "said"),
-    [
-        (by_hand({"url": SECRET}), f"{MAIN}.provider.url", "is no URL"),
-        (by_hand(LocalSettings()), f"{MAIN}.provider", "LocalSettings, which is not for"),
-        (by_hand({}, backend="mungo"), f"{MAIN}.backend", "'mungo'"),
-        (
-            Settings(database=DatabaseSettings(default_document_connection="main")),
-            "database.default_document_connection",
-            "there is no connection 'main'",
-        ),
-        (
-            Settings(security=SecuritySettings(secrets=SecretsSettings(backend="x"))),
-            "security.secrets.backend",
-            "there is no secrets backend 'x'",
-        ),
-    ],
-)
-def test_hand_built_settings_are_checked_by_the_same_rules(
-    problems: Problems, settings: Settings, key: str, said: str
-) -> None:
-    (problem,) = problems(source=settings)
-    assert (problem.file, problem.layer, problem.key) == ("program", "", key)
-    assert said in problem.problem
-    assert problem.cure
-
-
-# ── what is shown ────────────────────────────────────────────────────────────────────────────
-
-
-def test_what_is_shown_holds_everything_but_secrets(load: Load) -> None:
-    loaded = load(
-        f"""
-        [default.database.documents.main]
-        backend = "server"
-        [default.database.documents.main.provider]
-        url = "server://app:{SECRET}@db:1/x?tls=true"
-        password = "{SECRET}"
-        tls = {{ ca_file = "/ca.pem" }}
-        [default.database.documents.ref]
-        backend = "server"
-        provider = {{ password = {{ path = "a", key = "b" }} }}
-        [default.database.documents.off]
-        enabled = false
-        backend = "elsewhere"
-        provider = {{ dsn = "{SECRET}", port = 1, hosts = ["{SECRET}"], more = {{ x = true }} }}
-        """
-    )
-    shown = redacted(loaded)
-    documents = shown["database"]["documents"]
-    assert documents["main"]["provider"] == {
-        "url": "server://**********@db:1/x?tls=true",
-        "password": "**********",
-        "database_name": "main",
-        "threads": 64,
-        "tls": {"ca_file": "/ca.pem"},
-        "options": {},
-    }
-    assert documents["ref"]["provider"]["password"] == {"path": "a", "key": "b"}
-    assert documents["off"]["provider"] == {
-        "dsn": "**********", "port": 1, "hosts": ["**********"], "more": {"x": True}
-    }  # fmt: skip
-    assert documents["main"]["retry"]["attempts"] == 5
-    assert shown["runtime"]["startup"] == "background"
-    assert SECRET not in repr(shown)
-    assert SECRET not in repr(loaded)
-
-
-class Loose(BaseModel):
-    """A model by somebody who never heard of SecretStr."""
-
-    url: str = ""
-    api_token: str = ""
-    hosts: tuple[str, ...] = ()
-    ratio: float = math.inf
-
-
-class LooseProvider(LocalDBProvider):
-    settings_model: ClassVar[type[BaseModel]] = Loose
-
-
-def test_what_looks_like_a_secret_is_one(load: Load, registry: DocumentDatabaseRegistry) -> None:
-    registry.register("loose", LooseProvider)
-    provider = {"url": f"x://u:{SECRET}@h", "api_token": SECRET, "hosts": [f"x://{SECRET}@h"]}
-    shown = redacted(load(source=by_hand(provider, backend="loose")))
-    assert SECRET not in repr(shown)
-    assert shown["database"]["documents"]["main"]["provider"]["url"] == "x://**********@h"
-
-
-def test_the_schema_describes_every_layer_and_every_backend(
-    registry: DocumentDatabaseRegistry,
-) -> None:
-    schema = settings_schema(registry)
-    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["properties"]["default"] == schema["additionalProperties"]
-    definitions = schema["$defs"]
-    connection = definitions["ConnectionSettings"]
-    assert connection["properties"]["backend"]["enum"] == ["local", "mongo", "server"]
-    assert connection["additionalProperties"] is False
-    assert "required" not in connection
-    assert definitions["ConnectionSettings.mongo"]["properties"].keys() >= {"url", "database_name"}
-    assert definitions["DatabaseSettings"]["additionalProperties"] is True
-    assert definitions["RetrySettings"]["properties"]["attempts"]["minimum"] == 1
-
-
-def test_every_reference_of_the_schema_leads_somewhere(registry: DocumentDatabaseRegistry) -> None:
-    schema = settings_schema(registry)
-
-    def references(node: Any) -> set[str]:
-        if isinstance(node, dict):
-            own = {node["$ref"]} if "$ref" in node else set()
-            return own.union(*map(references, node.values()))
-        return set().union(*map(references, node)) if isinstance(node, list) else set()
-
-    assert references(schema) <= {f"#/$defs/{name}" for name in schema["$defs"]}
+    assert load(source=loaded.settings).settings is loaded.settings
