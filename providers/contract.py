@@ -31,7 +31,8 @@ class Signal(StrEnum):
 class Notify(Protocol):
     """The runtime's ear: callable from any thread, never blocks, never raises."""
 
-    def __call__(self, signal: Signal = Signal.SUSPECT, /) -> None: ...
+    def __call__(self, signal: Signal = Signal.SUSPECT, /) -> None:
+        """Take `signal` in."""
 
 
 class DocumentsDatabaseBase(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -10,11 +11,15 @@ from ..errors import FailureReason, MooringsError, SecretUnavailable, SettingsEr
 from ..providers.contract import Signal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydantic import BaseModel
 
     from .actor import Actor
     from .connection import Connection, Hook
     from .kernel import Kernel
+
+    Limit = Callable[[float], object]
 
 
 class AttemptFailed(MooringsError):
@@ -63,7 +68,7 @@ def timed_out(what: str, seconds: float) -> AttemptFailed:
 class Client:
     """A native client and how far it has come. It is the `notify` that its provider is handed."""
 
-    __slots__ = ("actor", "counted", "database", "hooks_run", "native", "settings")
+    __slots__ = ("actor", "counted", "database", "hooks_run", "native", "settings", "step")
 
     def __init__(self, actor: Actor, settings: BaseModel) -> None:
         self.actor: Actor | None = actor  # None once retired: nobody listens any more
@@ -71,6 +76,7 @@ class Client:
         self.native: Any = None
         self.database: Any = None
         self.hooks_run = 0
+        self.step = "open"  # what is done, or was done last; for messages
         self.counted = False  # whether it has its generation
 
     def __call__(self, signal: Signal = Signal.SUSPECT, /) -> None:
@@ -79,40 +85,45 @@ class Client:
         if actor is not None:
             actor.kernel.call_soon(actor.hear, self, signal)
 
-    async def bring_up(self, connection: Connection, kernel: Kernel) -> None:
+    async def bring_up(self, connection: Connection, kernel: Kernel, limit: Limit) -> None:
         """Open it if need be, ping, verify, and run the hooks that have not succeeded on it yet.
 
+        Args:
+            connection: whose client it is.
+            kernel: the shared parts.
+            limit: called with a number of seconds before each call to the provider, and with
+                `math.inf` where no bound of ours applies; cancels us when they are over.
+
         Raises:
-            AttemptFailed: the provider knows why, or a bound was exceeded.
+            AttemptFailed: the provider knows why, or a hook took too long.
             Exception: anything else is a bug of the provider's or a hook's.
 
         Cancellation leaves a client that only needs to be closed.
         """
         provider, bound = connection.provider, connection.settings.health.timeout
-        step = "open"
         gate = kernel.gate(provider.endpoint(self.settings))
         if not gate.enter_nowait():
+            limit(math.inf)
             await gate.enter()
         try:
-            with trio.CancelScope() as scope:
-                if self.native is None:
-                    scope.deadline = trio.current_time() + bound
-                    self.native = await provider.open(self.settings, self)
-                    self.database = provider.database(self.native)
-                step = "ping"
-                scope.deadline = trio.current_time() + bound
-                await provider.ping(self.native)
-                step = "verify"
-                scope.deadline = trio.current_time() + bound
-                await provider.verify(self.native)
+            if self.native is None:
+                self.step = "open"
+                limit(bound)
+                self.native = await provider.open(self.settings, self)
+                self.database = provider.database(self.native)
+            self.step = "ping"
+            limit(bound)
+            await provider.ping(self.native)
+            self.step = "verify"
+            limit(bound)
+            await provider.verify(self.native)
         except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
             failure = failure_of(kernel, connection, error)
             raise failure from failure.__cause__
         finally:
             gate.leave()
-        if scope.cancelled_caught:
-            raise timed_out(step, bound)
         if connection.hooks:
+            limit(math.inf)
             await self.run_hooks(connection, kernel)
 
     async def run_hooks(self, connection: Connection, kernel: Kernel) -> None:

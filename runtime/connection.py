@@ -6,15 +6,17 @@ task may crash and be restarted. Every change of state goes through `_step`.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import trio
 
-from ..errors import ConnectionNotReady, HostMismatch
+from ..errors import ConnectionNotReady
+from .actor import Actor
+from .late_hooks import run_late_hooks
 from .measurements import EDGE_INDEX, Measurements
+from .replacement import replace
 from .state import Event, State, transition
 from .status import ConnectionStatus
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from ..errors import FailureReason
     from ..providers.contract import DocumentsDatabaseBase
     from ..supervisors.policy import RestartWindow
-    from .actor import Actor
+    from ..supervisors.spec import TaskStatus
     from .kernel import Kernel
     from .settings import ConnectionSettings
 
@@ -80,13 +82,13 @@ class Connection:
         "_commands",
         "_database",
         "_error",
+        "_facts",
         "_generation",
         "_kernel",
         "_last_ping",
         "_next_attempt_at",
         "_reason",
         "_since",
-        "_status",
         "backend",
         "crashes",
         "hooks",
@@ -140,16 +142,27 @@ class Connection:
     @property
     def status(self) -> ConnectionStatus:
         """The present snapshot. From any thread."""
-        # A ping changes one number and wakes nobody: it is merged in when somebody looks.
-        status, last_ping = self._status, self._last_ping
-        if last_ping == status.last_ping_seconds:
-            return status
-        return dataclasses.replace(status, last_ping_seconds=last_ping)
+        # Made when somebody looks: most changes of a thousand connections are never looked at.
+        # One read of `_facts`, which is replaced as a whole, so that no thread sees half a change.
+        state, since, generation, attempt, reason, error, next_attempt_at = self._facts
+        return ConnectionStatus(
+            self.name,
+            self.backend,
+            self.required,
+            state,
+            since,
+            generation,
+            attempt,
+            reason,
+            error,
+            self._last_ping,
+            next_attempt_at,
+        )
 
     @property
-    def snapshot(self) -> ConnectionStatus:
-        """The status as of the last change: the same object until the next one."""
-        return self._status
+    def facts(self) -> object:
+        """What the status is made of: the same object until the next change."""
+        return self._facts
 
     @property
     def generation(self) -> int:
@@ -210,8 +223,7 @@ class Connection:
             while self._database is None:
                 await self.next_change()
                 self.check_waitable()
-            return
-        if self._database is None:
+        if not self.is_ready():
             raise self.not_ready(f"was not ready within {seconds:g} s")
 
     def check_waitable(self) -> None:
@@ -231,7 +243,7 @@ class Connection:
 
     def not_ready(self, what: str) -> ConnectionNotReady:
         """The error for this connection's present status, with the kernel's own end as cause."""
-        status = self._status
+        status = self.status
         why = f", reason: {status.reason}" if status.reason else ""
         detail = f": {status.error}" if status.error else ""
         error = ConnectionNotReady(
@@ -275,7 +287,7 @@ class Connection:
             if self.state is State.STOPPED or self._actor is None:
                 await self._kernel.start(self)
             else:
-                await self._actor.replace()
+                await replace(self._actor)
 
     def _command(self) -> trio.Lock:
         self._kernel.check_host(self.name)
@@ -298,8 +310,19 @@ class Connection:
         self._kernel.check_host(self.name)
         self.hooks = (*self.hooks, hook)
         if self._actor is not None and self.state is State.READY:
-            self._actor.run_late_hooks()
+            run_late_hooks(self._actor)
         return hook
+
+    # -- the supervisor's side ----------------------------------------------------------------
+
+    def run(self, *, task_status: TaskStatus) -> Awaitable[None]:
+        """One incarnation: what the child spec runs."""
+        return Actor(self, self._kernel).run(task_status)
+
+    def ask(self) -> None:
+        """Let the incarnation end: what the child spec asks."""
+        if self._actor is not None:
+            self._actor.stop()
 
     # -- the actor's side ---------------------------------------------------------------------
 
@@ -344,18 +367,14 @@ class Connection:
             self._kernel.serve(self.name, self._database)
 
     def _refresh(self) -> None:
-        """Make the snapshot anew, and wake those who wait for a change."""
-        self._status = ConnectionStatus(
-            self.name,
-            self.backend,
-            self.required,
+        """Replace the facts that the status is made of, and wake those who wait for a change."""
+        self._facts = (
             self.state,
             self._since,
             self._generation,
             self._attempt,
             self._reason,
             self._error,
-            self._last_ping,
             self._next_attempt_at,
         )
         self._wake()
@@ -376,7 +395,7 @@ class Watch:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._seen: ConnectionStatus | None = None
+        self._seen: object = None
 
     def __aiter__(self) -> AsyncIterator[ConnectionStatus]:
         return self
@@ -384,11 +403,11 @@ class Watch:
     async def __anext__(self) -> ConnectionStatus:
         """Wait for a status that was not seen yet. Cancellation loses none."""
         connection = self._connection
-        while connection._status is self._seen:
+        while connection._facts is self._seen:
             if connection._kernel.closed:
                 raise StopAsyncIteration
             await connection.next_change()
-        self._seen = connection._status
+        self._seen = connection._facts
         return connection.status
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .recovery import hasten
+
 if TYPE_CHECKING:
     from .actor import Actor
 
@@ -59,10 +61,10 @@ class Endpoint:
         if self.sentinel is actor:
             self.sentinel = next(iter(self.backing_off or ()), None)
             if self.sentinel is not None:
-                self.sentinel.wake()
+                self.sentinel.rouse()
 
     def server_is_back(self, seen_by: Actor) -> None:
         """The sentinel's ping succeeded: end the others' backoff, spread over a second."""
         for actor in tuple(self.backing_off or ()):
             if actor is not seen_by:
-                actor.hasten()
+                hasten(actor)

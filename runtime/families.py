@@ -66,9 +66,7 @@ def _enumerated(suffix: str, label: str, members: Iterable[str]) -> tuple[Series
     return tuple((suffix, {label: str(member)}) for member in members)
 
 
-_STATES = {
-    state: tuple(1.0 if state is other else 0.0 for other in State) for state in State
-}
+_STATES = {state: tuple(1.0 if state is other else 0.0 for other in State) for state in State}
 
 
 def _stale_after(connection: Connection) -> Sequence[float]:

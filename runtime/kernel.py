@@ -6,6 +6,7 @@ and stop.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -22,7 +23,6 @@ from ..providers.references import references
 from ..providers.references import secrets as secrets_in
 from ..supervisors.policy import RestartWindow
 from ..supervisors.spec import ChildSpec, Escalated
-from .actor import Actor
 from .endpoint import Endpoint
 from .measurements import Histogram
 from .outages import OutageLog
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from ..providers.contract import DocumentsDatabaseBase
-    from ..supervisors.spec import SupervisorEvent, TaskStatus
+    from ..supervisors.spec import SupervisorEvent
     from ..supervisors.supervisor import Supervisor
     from .client import AttemptFailed, Client
     from .connection import Connection
@@ -89,7 +89,7 @@ class Kernel:
         self.serving: dict[str | None, Any] = {}  # the databases that may be used now
         self.default: str | None = None
         self.supervisor: Supervisor
-        self.beat_at = 0.0  # Unix seconds
+        self.beat_at = time.time()  # Unix seconds
         self.lag = Histogram()
         self._beat = time.monotonic()
         self._limit = settings.max_concurrent_connects
@@ -110,7 +110,8 @@ class Kernel:
     def add(self, connection: Connection) -> None:
         """Take a connection in; it starts with the kernel."""
         self.connections[connection.name] = connection
-        self.redactor.learn(*secrets_in(connection.settings.provider))
+        if secrets := secrets_in(connection.settings.provider):
+            self.redactor.learn(*secrets)
 
     # -- who may call -------------------------------------------------------------------------
 
@@ -192,10 +193,9 @@ class Kernel:
 
     def call_soon(self, function: Callable[..., object], *args: Any) -> None:
         """Run `function` in the trio thread, from any thread; silently not, once that is over."""
-        try:
+        # A driver's thread may outlive us: nobody is left to hear it then.
+        with contextlib.suppress(trio.RunFinishedError):
             self._token.run_sync_soon(function, *args)
-        except trio.RunFinishedError:
-            pass  # a driver's thread outlived us: nobody is left to hear it
 
     def spawn(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Run a side task that the kernel owns: it may finish while the kernel closes."""
@@ -282,16 +282,13 @@ class Kernel:
         supervision = connection.settings.supervision
         if not connection.required:
             connection.crashes = RestartWindow(supervision.intensity, supervision.period)
-
-        async def run(*, task_status: TaskStatus) -> None:
-            await Actor(connection, self).run(task_status)
-
         return ChildSpec(
             connection.name,
-            run,
+            connection.run,
             shutdown=supervision.shutdown + _CLOSING_GRACE,
             intensity=supervision.intensity,
             period=supervision.period,
+            ask=connection.ask,
         )
 
     async def start(self, connection: Connection) -> None:

@@ -7,23 +7,30 @@ end last.
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from ..errors import ConnectionNotReady, RestartIntensityExceeded
 from ..supervisors.supervisor import open_supervisor
+from .backoff import decorrelated
+from .http import create_app
 from .kernel import ROOT_INTENSITY, ROOT_PERIOD
+from .net import is_loopback
 from .settings import StartupMode
 from .state import State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from .connection import Connection
     from .kernel import Kernel
-    from .settings import RuntimeSettings
+    from .manager import ConnectionManager
+    from .settings import ExporterSettings, RuntimeSettings
+
+logger = logging.getLogger("moorings")
 
 
 @asynccontextmanager
@@ -48,7 +55,7 @@ async def running(kernel: Kernel, settings: RuntimeSettings) -> AsyncGenerator[N
                 kernel.supervisor.start_children_nowait([kernel.spec(c) for c in connections])
                 try:
                     with kernel.body:
-                        await _started(connections, settings)
+                        await _started(kernel, settings)
                         yield
                 except BaseException as error:  # noqa: BLE001 - raised below, outside all groups
                     block_error = error
@@ -60,20 +67,85 @@ async def running(kernel: Kernel, settings: RuntimeSettings) -> AsyncGenerator[N
     raise_outcome(block_error, kernel.failure)
 
 
-async def _started(connections: Iterable[Connection], settings: RuntimeSettings) -> None:
+@asynccontextmanager
+async def exporting(
+    manager: ConnectionManager, settings: ExporterSettings
+) -> AsyncGenerator[None, None]:
+    """Serve probes and metrics for as long as the block runs; the block's error passes as it is.
+
+    Raises:
+        SettingsError: the address cannot be bound.
+    """
+    block_error: BaseException | None = None
+    scope = trio.CancelScope(shield=True)
+    async with trio.open_nursery() as nursery:
+        try:
+            manager.urls = await nursery.start(_export, manager, settings, scope)
+            logger.info("serving %s", ", ".join(manager.urls))
+            yield
+        except BaseException as error:  # noqa: BLE001 - raised below, outside the nursery's group
+            block_error = error
+        scope.cancel()
+    if block_error is not None:
+        raise block_error
+
+
+async def _export(
+    manager: ConnectionManager,
+    settings: ExporterSettings,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[tuple[str, ...]],
+) -> None:
+    """Serve, and serve again after a failure: that never takes the databases along."""
+    from .exporter import serve  # noqa: PLC0415 - hypercorn is for those who serve
+
+    app = create_app(manager, pages=is_loopback(settings.host) or settings.pages)
+    starting = _Starting(task_status)
+    delay = 0.0
+    with scope:
+        while True:
+            try:
+                await serve(app, settings.host, settings.port, task_status=starting)
+            except Exception:
+                if not starting.said:
+                    raise
+                delay = decorrelated(delay, 1.0, 30.0, manager.kernel.random)
+                logger.exception("the exporter failed; it is back in %.1f s", delay)
+            await trio.sleep(delay)
+
+
+class _Starting:
+    """Passes the first `started` on, and swallows those of later incarnations."""
+
+    def __init__(self, task_status: trio.TaskStatus[tuple[str, ...]]) -> None:
+        self._task_status = task_status
+        self.said = False
+
+    def started(self, value: Any = None) -> None:
+        if not self.said:
+            self.said = True
+            self._task_status.started(value)
+
+
+async def _started(kernel: Kernel, settings: RuntimeSettings) -> None:
     """Wait as `runtime.startup` says."""
-    required = [c for c in connections if c.required]
+    required = [c for c in kernel.connections.values() if c.required]
     match settings.startup:
         case StartupMode.BACKGROUND:
             return
         case StartupMode.WAIT:
-            await wait_ready(required, settings.startup_timeout)
+            await wait_ready(kernel, required, settings.startup_timeout)
         case StartupMode.FAIL_FAST:
-            await wait_ready(required, settings.startup_timeout, fail_fast=True)
+            await wait_ready(kernel, required, settings.startup_timeout, fail_fast=True)
 
 
 async def wait_ready(
-    connections: Sequence[Connection], seconds: float, *, fail_fast: bool = False
+    kernel: Kernel,
+    connections: Sequence[Connection],
+    seconds: float,
+    *,
+    fail_fast: bool = False,
 ) -> None:
     """Wait until all of `connections` are ready at the same time.
 
@@ -86,7 +158,7 @@ async def wait_ready(
             if fail_fast and waiting.state is State.FAILED:
                 raise waiting.not_ready("could not be established")
             waiting.check_waitable()
-            await waiting.next_change()
+            await kernel.next_change()
         return
     waiting = first_unready(connections)
     if waiting is not None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,9 @@ from ..providers.factory import DocumentsDatabaseFactory
 from ..providers.registry import DocumentDatabaseRegistry
 from .connection import Connection
 from .kernel import Kernel
-from .lifecycle import running, wait_ready
+from .lifecycle import exporting, running, wait_ready
 from .loading import load_settings
-from .metrics import expose
+from .metrics import Exposition, expose
 from .redaction import Redactor
 from .secrets import secrets_backend
 
@@ -27,11 +26,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from .kernel import Observer
-    from .loading import LoadedSettings
-    from .settings import Settings
+    from .loading import LoadedSettings, Source
     from .status import ConnectionStatus
 
-    Source = Settings | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, Any]
     Check = Callable[[], object]
 
 
@@ -45,6 +42,8 @@ class ConnectionManager:
         self.settings = loaded.settings
         self.kernel = kernel
         self.checks: dict[str, Check] = {}
+        self.metrics = Exposition(None)
+        self.urls: tuple[str, ...] = ()  # where the exporter listens
         self._connections: Mapping[str, Connection] = kernel.connections
         self._serving = kernel.serving
         self._thread = kernel.thread
@@ -136,7 +135,7 @@ class ConnectionManager:
         else:
             wanted = [c for c in self._connections.values() if c.required]
         seconds = self.kernel.ready_timeout if timeout is None else timeout
-        await wait_ready(wanted, seconds)
+        await wait_ready(self.kernel, wanted, seconds)
 
     def statuses(self) -> tuple[ConnectionStatus, ...]:
         """Every connection's present status, in the settings' order. From any thread."""
@@ -218,7 +217,7 @@ class ManagerWatch:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._seen: dict[str, ConnectionStatus] = {}
+        self._seen: dict[str, object] = {}
 
     def __aiter__(self) -> ManagerWatch:
         return self
@@ -227,9 +226,9 @@ class ManagerWatch:
         """Wait for a status that was not seen yet. Cancellation loses none."""
         while True:
             for name, connection in self._kernel.connections.items():
-                snapshot = connection.snapshot
-                if self._seen.get(name) is not snapshot:
-                    self._seen[name] = snapshot
+                facts = connection.facts
+                if self._seen.get(name) is not facts:
+                    self._seen[name] = facts
                     return connection.status
             if self._kernel.closed:
                 raise StopAsyncIteration
@@ -265,12 +264,46 @@ async def open_connections(
     The block's own error passes as it is. Cancellation reaches the block, and then stops the
     connections in order. No signal is touched.
     """
-    host = _host()
-    registry = registry or DocumentDatabaseRegistry.default()
     loaded = load_settings(settings, env=env, registry=registry)
-    manager = build(loaded, registry, host, observers)
+    async with opened(loaded, registry=registry, metrics=metrics, observers=observers) as manager:
+        yield manager
+
+
+@asynccontextmanager
+async def opened(
+    loaded: LoadedSettings,
+    *,
+    registry: DocumentDatabaseRegistry | None = None,
+    metrics: CollectorRegistry | None = None,
+    observers: Sequence[Observer] = (),
+    redactor: Redactor | None = None,
+    exporter: bool = False,
+) -> AsyncGenerator[ConnectionManager, None]:
+    """`open_connections` with settings that are loaded already.
+
+    Args:
+        loaded: what `load_settings` returned.
+        registry: where backends are looked up; None: what is installed.
+        metrics: where the collector is registered; None: prometheus_client's `REGISTRY`.
+        observers: called with every `Transition`.
+        redactor: knows the secrets; None: a new one.
+        exporter: whether to serve HTTP where the settings leave that open.
+    """
+    manager = build(
+        loaded,
+        registry or DocumentDatabaseRegistry.default(),
+        _host(),
+        observers,
+        redactor or Redactor(),
+    )
+    manager.metrics = Exposition(metrics)
+    settings = loaded.settings.runtime
+    enabled = settings.exporter.enabled
     with expose(manager.kernel, metrics):
-        async with running(manager.kernel, loaded.settings.runtime):
+        async with AsyncExitStack() as stack:
+            if exporter if enabled is None else enabled:
+                await stack.enter_async_context(exporting(manager, settings.exporter))
+            await stack.enter_async_context(running(manager.kernel, settings))
             yield manager
 
 
@@ -279,13 +312,14 @@ def build(
     registry: DocumentDatabaseRegistry,
     host: str,
     observers: Sequence[Observer],
+    redactor: Redactor,
 ) -> ConnectionManager:
     """Wire settings, providers and connections together; nothing runs yet."""
     settings = loaded.settings
     kernel = Kernel(
         settings.runtime,
         secrets=secrets_backend(settings.security.secrets),
-        redactor=Redactor(),
+        redactor=redactor,
         observers=observers,
     )
     factory = DocumentsDatabaseFactory(registry)

@@ -25,8 +25,8 @@ from .families import CONNECTION_FAMILIES, COUNTER, GAUGE, INFO, RUNTIME_FAMILIE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .kernel import Kernel
     from .families import Labels
+    from .kernel import Kernel
 
 SLICE = 0.002
 """How long rendering may hold the loop at a time, in seconds."""
@@ -92,30 +92,34 @@ def expose(kernel: Kernel, registry: CollectorRegistry | None) -> Iterator[None]
             where.unregister(collector)
 
 
-async def render(registry: CollectorRegistry | None, *, openmetrics: bool) -> bytes:
-    """What a scrape is answered with: all of `registry`, ours and others'.
+class Exposition:
+    """What a scrape is answered with: all of a registry, ours and others'."""
 
-    Runs on trio; takes at most `SLICE` seconds of the loop at a time.
-    """
-    where = REGISTRY if registry is None else registry
-    others = await trio.to_thread.run_sync(_others, where, openmetrics, abandon_on_cancel=True)
-    collector = _collectors.get(where)
-    parts: list[str] = []
-    since = perf_counter()
-    for part in text_of(collector.kernels if collector else (), openmetrics=openmetrics):
-        parts.append(part)
-        if perf_counter() - since > SLICE:
-            await trio.lowlevel.checkpoint()
-            since = perf_counter()
-    ours = "".join(parts).encode()
-    return others.removesuffix(_EOF) + ours + _EOF if openmetrics else others + ours
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self._registry = REGISTRY if registry is None else registry
+
+    async def render(self, openmetrics: bool) -> bytes:
+        """The whole text. Runs on trio; holds the loop for at most `SLICE` seconds at a time."""
+        others = await trio.to_thread.run_sync(
+            _others, self._registry, openmetrics, abandon_on_cancel=True
+        )
+        collector = _collectors.get(self._registry)
+        parts: list[str] = []
+        since = perf_counter()
+        for part in text_of(collector.kernels if collector else (), openmetrics=openmetrics):
+            parts.append(part)
+            if perf_counter() - since > SLICE:
+                await trio.lowlevel.checkpoint()
+                since = perf_counter()
+        ours = "".join(parts).encode()
+        return others.removesuffix(_EOF) + ours + _EOF if openmetrics else others + ours
 
 
 def _others(registry: CollectorRegistry, openmetrics: bool) -> bytes:
     _muted.set(True)  # in this thread's copy of the context only
-    if openmetrics:
-        return openmetrics_exposition.generate_latest(registry)
-    return generate_latest(registry)
+    generate = openmetrics_exposition.generate_latest if openmetrics else generate_latest
+    text: bytes = generate(registry)
+    return text
 
 
 def text_of(kernels: Iterable[Kernel], *, openmetrics: bool) -> Iterator[str]:

@@ -26,6 +26,9 @@ class State(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
 
+    # Enum's own is a Python function: a transition looks four members up.
+    __hash__ = str.__hash__
+
 
 class Event(StrEnum):
     """What happened to a connection."""
@@ -37,6 +40,8 @@ class Event(StrEnum):
     RETRY = "retry"
     CRASHED = "crashed"
     STOP = "stop"
+
+    __hash__ = str.__hash__
 
 
 # Annotated row by row: an edge that is missing here does not exist.

@@ -59,9 +59,7 @@ class Timers:
     async def run(self) -> NoReturn:
         """Wake sleepers until cancelled."""
         while True:
-            self._scope = trio.CancelScope(
-                deadline=self._order[0] if self._order else math.inf
-            )
+            self._scope = trio.CancelScope(deadline=self._order[0] if self._order else math.inf)
             with self._scope:
                 await trio.sleep_forever()
             self._wake_due(trio.current_time())

@@ -50,13 +50,15 @@ class ChildState(StrEnum):
 class TaskStatus(Protocol):
     """What a child's `run` is handed: it says `started(value)` once it is up."""
 
-    def started(self, value: Any = None, /) -> None: ...
+    def started(self, value: Any = None, /) -> None:
+        """Say that the child is up; `value` is for the one who started it."""
 
 
 class Run(Protocol):
     """A child: an async function that says when it has started, and runs until cancelled."""
 
-    def __call__(self, *, task_status: TaskStatus) -> Awaitable[object]: ...
+    def __call__(self, *, task_status: TaskStatus) -> Awaitable[object]:
+        """Be the child."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,12 @@ class ChildSpec:
         intensity: a budget of its own: this many restarts within `period` seconds count nothing
             upward. None: every restart counts against the supervisor's budget.
         period: the window of that budget, in seconds; both or neither.
+        ask: how to ask `run` to end by itself; it is cancelled only after `shutdown` seconds.
+            None: it is cancelled at once. Must not block, and must not raise.
 
     Raises:
         ValueError: a value is out of range, or only one of `intensity` and `period` is given.
+        TypeError: `run` cannot be called.
     """
 
     id: str
@@ -84,10 +89,11 @@ class ChildSpec:
     significant: bool = False
     intensity: int | None = None
     period: float | None = None
+    ask: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.run):
-            raise ValueError(f"child {self.id!r}: run must be an async function")
+            raise TypeError(f"child {self.id!r}: run must be an async function")
         if not self.shutdown >= 0:
             raise ValueError(f"child {self.id!r}: shutdown must be >= 0, got {self.shutdown}")
         if (self.intensity is None) != (self.period is None):

@@ -100,11 +100,15 @@ class _Child:
             self.up.set()
         self.supervisor._child_started(self)  # noqa: SLF001 - two halves of one thing
 
-    def cancel(self) -> None:
-        """Ask the task to end."""
-        if self.state is not ChildState.STOPPED:
-            self.state = ChildState.STOPPING
+    def stop(self) -> None:
+        """Make the task end: ask it if it can be asked, else cancel it."""
+        if self.state is ChildState.STOPPED:
+            return
+        self.state = ChildState.STOPPING
+        if self.spec.ask is None:
             self.scope.cancel()
+        else:
+            self.spec.ask()
 
     async def wait_ended(self) -> None:
         """Wait until the task is over; a no-op without one."""
@@ -212,7 +216,7 @@ class Supervisor:
         Cancellation gives up the waiting; the child goes on stopping.
         """
         child = self._find(id)
-        child.cancel()
+        child.stop()
         await self._wait_stopped([child])
 
     async def restart_child(self, id: str) -> Any:  # noqa: A002
@@ -247,9 +251,7 @@ class Supervisor:
     def which_children(self) -> tuple[ChildInfo, ...]:
         """Every child, in start order."""
         return tuple(
-            ChildInfo(
-                c.spec.id, c.state, c.spec.restart, c.spec.significant, c.restarts
-            )
+            ChildInfo(c.spec.id, c.state, c.spec.restart, c.spec.significant, c.restarts)
             for c in self._children.values()
         )
 
@@ -297,7 +299,7 @@ class Supervisor:
         try:
             await child.up.wait()
         except trio.Cancelled:
-            child.cancel()
+            child.stop()
             with trio.CancelScope(shield=True):
                 await self._wait_stopped([child])
             raise
@@ -327,6 +329,8 @@ class Supervisor:
                     child.state = ChildState.STARTING
                     # A child that fails without ever waiting must not starve the others.
                     await trio.lowlevel.checkpoint()
+                    if child.state is ChildState.STOPPING:  # asked between two incarnations
+                        break
         except Exception as exc:  # noqa: BLE001 - an error beside the cancellation
             child.error = exc
             self._emit_ended(child, exc, stopping=True)
@@ -399,12 +403,12 @@ class Supervisor:
         with trio.CancelScope(shield=True):
             if self._ordered:
                 for child in reversed(list(self._children.values())):
-                    child.cancel()
+                    child.stop()
                     await self._wait_stopped([child])
             else:
-                children = [c for c in self._children.values() if c.task or c.state != "stopped"]
+                children = [c for c in self._children.values() if c.state is not ChildState.STOPPED]
                 for child in children:
-                    child.cancel()
+                    child.stop()
                 await self._wait_stopped(children)
 
     async def _wait_stopped(self, children: Sequence[_Child]) -> None:
@@ -430,6 +434,7 @@ class Supervisor:
             await child.wait_ended()
 
     def _report_unstopped(self, child: _Child) -> None:
+        child.scope.cancel()
         shutdown = child.spec.shutdown
         stack = child.stack()
         logger.error(

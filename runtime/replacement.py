@@ -1,0 +1,87 @@
+"""`restart()` on a ready connection: a second client is built beside the first, then swapped in."""
+
+# ruff: noqa: SLF001 - the connection's own side
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..errors import ConnectionNotReady
+from ..providers.references import references
+from .client import Client, timed_out
+from .episode import deadline_of, resolved
+from .state import State
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .connection import Connection
+
+
+async def replace(actor: Actor) -> None:
+    """Swap the client of a ready connection; begin a new episode of any other.
+
+    Runs in the task of the one who asks: the actor goes on pinging the old client meanwhile.
+    Cancellation before the swap leaves the old client in place.
+
+    Raises:
+        ConnectionNotReady: the new client did not come up, and the old one stays; or the
+            connection was stopped, or crashed, in the meantime.
+    """
+    if actor.connection.state is not State.READY:
+        actor.fresh = True
+        actor.nudge()
+        return
+    _install(actor, await _built_beside(actor))
+
+
+async def _built_beside(actor: Actor) -> Client:
+    connection = actor.connection
+    fresh = Client(actor, connection.settings.provider)
+    try:
+        with trio.CancelScope() as scope:
+            if references(fresh.settings):
+                fresh.settings = await resolved(actor, fresh.settings)
+            await fresh.bring_up(connection, actor.kernel, deadline_of(scope))
+        _refuse_cut_off(scope, fresh, connection)
+    except BaseException as error:
+        actor.kernel.retire(connection, fresh)
+        if isinstance(error, Exception):
+            raise _not_restarted(actor, error) from error
+        raise
+    else:
+        return fresh
+
+
+def _refuse_cut_off(scope: trio.CancelScope, fresh: Client, connection: Connection) -> None:
+    if scope.cancelled_caught:
+        raise timed_out(fresh.step, connection.settings.health.timeout)
+
+
+def _not_restarted(actor: Actor, error: Exception) -> ConnectionNotReady:
+    connection = actor.connection
+    text = actor.kernel.describe(connection.provider, error.__cause__ or error)
+    return ConnectionNotReady(
+        f"connection {connection.name!r} was not restarted, the old client stays: {text}",
+        connection.status,
+    )
+
+
+def _install(actor: Actor, fresh: Client) -> None:
+    """Let `fresh` take over without leaving `ready`; the old client is closed in the background."""
+    connection = actor.connection
+    if connection._actor is not actor:
+        actor.kernel.retire(connection, fresh)
+        raise connection.not_ready("was stopped while it was restarted")
+    old = actor.client
+    actor.adopt(fresh)
+    if connection.state is State.READY:
+        fresh.counted = True
+        connection._generation += 1
+        connection._serve(fresh.database)
+        connection._refresh()
+    else:
+        actor.nudge()  # lost in the meantime: the episode goes on with the new client
+    if old is not None:
+        actor.kernel.retire(connection, old)

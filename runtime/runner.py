@@ -1,0 +1,211 @@
+"""`run`: a whole program around one function. Signals, drain, shutdown, exit status.
+
+What `open_connections` leaves to its host is decided here, since `run` owns its process: signals
+are received, the exporter is on, and a shutdown that takes too long ends the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..errors import ConnectionNotReady, HostMismatch, RestartIntensityExceeded, SettingsError
+from .exits import ExitStatus, status_of
+from .loading import load_settings
+from .manager import opened
+from .redaction import Redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .loading import LoadedSettings, Source
+    from .manager import ConnectionManager
+
+    Function = Callable[[ConnectionManager], Awaitable[Any]]
+
+logger = logging.getLogger("moorings")
+
+# The watchdog fires this much after the shutdown's own bound, in seconds: a shutdown that ends
+# at its bound must be able to say so first.
+_GRACE = 0.25
+
+
+def run(
+    function: Function | None = None,
+    settings: Source | None = None,
+    *,
+    host: str = "trio",
+    env: str | None = None,
+) -> int:
+    """Run `await function(connections)` with exporter and connections around it.
+
+    On SIGTERM or SIGINT /readyz says 503, `runtime.drain_delay` passes, the function is cancelled,
+    the connections stop, the exporter last. A second signal ends the process at once.
+
+    Args:
+        function: the program; None: run until a signal comes.
+        settings: as `open_connections` takes them.
+        host: `"trio"`.
+        env: the settings' layer; None: `MOORINGS_ENV`.
+
+    Returns:
+        0 when the function returned or a signal ended it; 1 when it raised (the traceback goes to
+        the log); 78 for settings; 68, 69 or 77 when a start that fails fast did not succeed; 70
+        when a bug escalated. If the shutdown exceeds `runtime.shutdown_timeout`, the process ends
+        with 70.
+
+    Raises:
+        HostMismatch: `host` is not one that this version runs on.
+        RuntimeError: called from inside an event loop, or not from the main thread.
+    """
+    _check_host(host)
+    try:
+        loaded = load_settings(settings, env=env)
+    except SettingsError as error:
+        logger.error("%s", error)  # noqa: TRY400 - a traceback of ours tells the user nothing
+        return ExitStatus.CONFIG
+    return run_loaded(function, loaded, Redactor())
+
+
+def _check_host(host: str) -> None:
+    if host != "trio":
+        raise HostMismatch(f"this version runs on host 'trio' only, not on {host!r}")
+
+
+def run_loaded(function: Function | None, loaded: LoadedSettings, redactor: Redactor) -> int:
+    """`run` with settings that are loaded already; returns the exit status."""
+    program = _Program(function, loaded, redactor)
+    try:
+        trio.run(program.main)
+    except SettingsError as error:
+        logger.error("%s", redactor.redact(str(error)))  # noqa: TRY400
+        return ExitStatus.CONFIG
+    except (ConnectionNotReady, RestartIntensityExceeded) as error:
+        logger.critical("%s", redactor.redact(_with_cause(error)))
+        return ExitStatus.FAILED if program.function_failed else status_of(error)
+    except KeyboardInterrupt:  # before the signals were ours
+        return 128 + signal.SIGINT
+    except Exception:
+        logger.exception("the program failed")
+        return ExitStatus.FAILED
+    finally:
+        program.finished()
+    return ExitStatus.OK
+
+
+def _with_cause(error: BaseException) -> str:
+    cause = error.__cause__
+    return f"{error}" if cause is None else f"{error}: {type(cause).__name__}: {cause}"
+
+
+class _Program:
+    """One run: the function, its signals, and the bound on its shutdown."""
+
+    def __init__(
+        self, function: Function | None, loaded: LoadedSettings, redactor: Redactor
+    ) -> None:
+        self._function = function
+        self._loaded = loaded
+        self._redactor = redactor
+        self._runtime = loaded.settings.runtime
+        self._scope = trio.CancelScope()
+        self._watchdog: threading.Timer | None = None
+        self._manager: ConnectionManager | None = None
+        self._draining = False
+        self._error: Exception | None = None
+        self.function_failed = False
+
+    async def main(self) -> None:
+        """Everything, in order; ends when the connections and the exporter have."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._heed, signals)
+                await self._run_connections()
+                nursery.cancel_scope.cancel()
+        if self._error is not None:
+            raise self._error
+
+    async def _run_connections(self) -> None:
+        """The error is kept for `main`: a nursery would wrap it."""
+        try:
+            with self._scope:
+                async with opened(self._loaded, redactor=self._redactor, exporter=True) as manager:
+                    self._manager = manager
+                    try:
+                        await self._call(manager)
+                    finally:
+                        self._begin_shutdown()
+        except Exception as error:  # noqa: BLE001 - raised by `main`
+            self._error = error
+
+    async def _call(self, manager: ConnectionManager) -> None:
+        if self._function is None:
+            await trio.sleep_forever()
+            return
+        try:
+            await self._function(manager)
+        except Exception:
+            self.function_failed = True
+            raise
+
+    async def _heed(self, signals: Any) -> None:
+        """First signal: drain, then cancel. Second: leave at once."""
+        async with trio.open_nursery() as nursery:
+            async for number in signals:
+                name = signal.Signals(number).name
+                if self._draining:
+                    logger.warning("%s again: leaving at once", name)
+                    _leave(128 + number)
+                logger.info("%s: shutting down", name)
+                self._draining = True
+                nursery.start_soon(self._drain)  # a second signal is heeded meanwhile
+
+    async def _drain(self) -> None:
+        if self._manager is not None:
+            self._manager.kernel.draining = True
+        self._arm(self._runtime.drain_delay)
+        await trio.sleep(self._runtime.drain_delay)
+        self._scope.cancel()
+
+    def _begin_shutdown(self) -> None:
+        if self._watchdog is None:
+            self._arm(0.0)
+
+    def _arm(self, delay: float) -> None:
+        """From now on the process lives no longer than the shutdown may take."""
+        seconds = delay + self._runtime.shutdown_timeout + _GRACE
+        if seconds < math.inf:
+            self._watchdog = threading.Timer(seconds, self._overdue)
+            self._watchdog.daemon = True
+            self._watchdog.start()
+
+    def _overdue(self) -> None:
+        # In a thread: whatever does not stop may well be holding the loop.
+        manager = self._manager
+        names = [s.name for s in manager.statuses() if s.state != "stopped"] if manager else []
+        logger.critical(
+            "not stopped within %g s: %s; leaving",
+            self._runtime.shutdown_timeout,
+            ", ".join(names) or "the program's function",
+        )
+        _leave(ExitStatus.SOFTWARE)
+
+    def finished(self) -> None:
+        """Everything has stopped in time."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+
+
+def _leave(status: int) -> None:
+    """End the process now, with what was said so far written out."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

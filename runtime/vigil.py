@@ -1,0 +1,75 @@
+"""Ready: a ping at every interval proves life, and at once after a miss."""
+
+# ruff: noqa: SLF001 - the connection's own side
+
+from __future__ import annotations
+
+import time
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..providers.contract import Signal
+from .backoff import jittered
+from .client import failure_of
+from .state import State
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .client import AttemptFailed, Client
+
+
+async def keep(actor: Actor) -> None:
+    """Ping until the connection is lost, its client replaced, or the actor interrupted."""
+    connection, kernel, client = actor.connection, actor.kernel, actor.client
+    assert client is not None  # noqa: S101 - ready means that there is one
+    health, ping, native = connection.settings.health, connection.provider.ping, client.native
+    while _still(actor, client):
+        suspicion = False
+        if actor.misses == 0:
+            pause = jittered(health.interval, health.jitter, kernel.random)
+            await actor.park(trio.current_time() + pause)
+            if not _still(actor, client):
+                return
+            suspicion, actor.signal = actor.signal is not None, None
+        began = perf_counter()
+        actor.calling = "ping"
+        now = trio.current_time()
+        kernel.timers.set(actor, now + health.timeout, now)
+        try:
+            await ping(native)
+        except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
+            actor.calling = None
+            failure = failure_of(kernel, connection, error)
+            failure.suspicion = suspicion
+            if _still(actor, client):
+                missed(actor, failure)
+        else:
+            actor.calling = None
+            _proved(actor, perf_counter() - began)
+
+
+def _still(actor: Actor, client: Client) -> bool:
+    return actor.connection.state is State.READY and actor.client is client and not actor.stopping
+
+
+def missed(actor: Actor, failure: AttemptFailed) -> None:
+    """A ping was not answered: `lost` after too many, or at once if the driver suspects it."""
+    connection = actor.connection
+    connection.measurements.ping_failed(failure.reason)
+    actor.misses += 1
+    suspicion = failure.suspicion or actor.signal is Signal.SUSPECT
+    if suspicion or actor.misses >= connection.settings.health.failures:
+        actor.lose(failure.reason, failure.text, failure.__cause__)
+
+
+def _proved(actor: Actor, seconds: float) -> None:
+    actor.misses = 0
+    actor.proof = trio.current_time()
+    connection = actor.connection
+    connection._last_ping = seconds
+    measurements = connection.measurements
+    measurements.pings += 1
+    measurements.ping_seconds.observe(seconds)
+    measurements.last_ping_at = time.time()
