@@ -121,7 +121,7 @@ class LocalCollection:
         """`database.collection`."""
         return f"{self.database.name}.{self.name}"
 
-    def find(  # noqa: PLR0913 - PyMongo's signature
+    def find(
         self,
         filter: Any = None,  # noqa: A002 - PyMongo's name
         projection: Any = None,

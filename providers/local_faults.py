@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .contract import Notify
 
 
-class LocalFault(ConnectionError):  # noqa: N818 - a fault is what it is, and what the API calls it
+class LocalFault(ConnectionError):
     """A call that met a fault.
 
     What is raised is PyMongo's `AutoReconnect` as well, so that code which was written against the

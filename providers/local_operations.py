@@ -23,7 +23,7 @@ _INDEX_OPTIONS = frozenset(
 _INDEX_KINDS = frozenset({1, -1, "2dsphere", "hashed"})
 
 # PyMongo's parameter names, shadowing and all, are what callers write.
-# ruff: noqa: A001, A002, PLR0913, PLR0917, FBT002
+# ruff: noqa: A001, A002, FBT002
 
 
 class Operations:

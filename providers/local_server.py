@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from .local_faults import Faults
 
 
-class EngineMissing(ImportError):  # noqa: N818 - it says what is the matter
+class EngineMissing(ImportError):
     """The package behind this backend, or the one behind that, is not installed."""
 
 

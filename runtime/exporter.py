@@ -32,6 +32,7 @@ READ_TIMEOUT = 30
 """How long one read may wait in the middle of a request, in whole seconds."""
 MAX_HEAD = 16 * 1024
 """The largest request head, in bytes: there is nothing to say that would take more."""
+MAX_PORT = 65535
 MAX_CONNECTIONS = 100
 """Connections beyond this many are closed as they come."""
 
@@ -74,15 +75,18 @@ async def serve(
 
 
 async def _listen(host: str, port: int) -> list[trio.SocketListener]:
+    if not 0 <= port <= MAX_PORT:  # a resolver takes 65536 for 0, and binds any
+        problem = f"{port} is no port"
+        raise SettingsError(_settings("port", problem, f"Choose one from 0 to {MAX_PORT}"))
     try:
         return await trio.open_tcp_listeners(port, host=host)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise SettingsError(_problem(host, port, error)) from error
 
 
-def _problem(host: str, port: int, error: OSError | OverflowError) -> SettingsProblem:
+def _problem(host: str, port: int, error: OSError) -> SettingsProblem:
     where = url(host, port).removeprefix("http://")
-    match getattr(error, "errno", None):
+    match error.errno:
         case errno.EADDRINUSE:
             return _settings(
                 "port",
@@ -92,8 +96,6 @@ def _problem(host: str, port: int, error: OSError | OverflowError) -> SettingsPr
         case errno.EACCES | errno.EPERM:
             cure = "Choose a port above 1023, or grant the capability to bind it"
             return _settings("port", f"this user may not bind {where}", cure)
-    if isinstance(error, OverflowError):
-        return _settings("port", f"{port} is no port", "Choose one from 0 to 65535")
     why = error.strerror or str(error)
     return _settings(
         "host", f"{host!r} cannot be bound: {why}", "Use an address that this machine has"

@@ -146,11 +146,11 @@ class _Program:
             self._error = error
 
     async def _call(self, manager: ConnectionManager) -> None:
-        if self._function is None:
-            await trio.sleep_forever()
-            return
         try:
-            await self._function(manager)
+            if self._function is None:
+                await trio.sleep_forever()
+            else:
+                await self._function(manager)
         except Exception:
             self.function_failed = True
             raise
