@@ -83,6 +83,8 @@ class Layered:
         A table is spoken for by the latest that changed it, a missing key by the first that
         began the table where it is missed.
         """
+        if path in self.origins:
+            return self.origins[path]
         for length in range(len(path), 0, -1):
             start = path[:length]
             near = [o for key, o in self.origins.items() if key[:length] == start]
