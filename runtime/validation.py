@@ -90,7 +90,10 @@ def _texts(value: Any) -> Iterator[str]:
         case SecretStr():
             yield value.get_secret_value()
         case Mapping():
-            for item in value.values():
+            # A reference is no secret, and a short path such as "db" is in many a sentence.
+            for item in (
+                () if value.keys() == SecretReference.model_fields.keys() else value.values()
+            ):
                 yield from _texts(item)
         case list() | tuple():
             for item in value:
@@ -168,8 +171,10 @@ def _place(model: type[BaseModel], loc: Sequence[int | str]) -> _Place:
         if SecretReference in branches:
             return _Place(tuple(path), parent, is_secret=True)
         if len(branches) > 1:
-            # This step names a branch of the union, and no key.
-            at = next((b for b in branches if getattr(b, "__name__", None) == step), None)
+            # This step names a branch of the union, and no key: "Tls", or, where the model has
+            # validators of its own, "function-after[check(), Tls]".
+            words = re.findall(r"\w+", str(step))
+            at = next((b for b in branches if getattr(b, "__name__", None) in words), None)
         elif step != "[key]":
             parent, at = at, _child(branches[0], step)
             path.append(str(step))

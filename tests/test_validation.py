@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from moorings.providers.references import Secret  # noqa: TC001 - pydantic evaluates annotations
 from moorings.runtime.validation import Fault, find_faults, hider
@@ -16,6 +16,12 @@ class Inner(BaseModel):
 
     file: str
     mode: Literal["a", "b"] = "a"
+
+
+class Checked(Inner):
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return self
 
 
 class Cat(BaseModel):
@@ -34,6 +40,7 @@ class Model(BaseModel):
     number: int = 1
     secret: Secret | None = None
     either: bool | Inner = False
+    checked: bool | Checked = False
     maybe: Inner | None = None
     noted: Annotated[int | None, Field(alias="Noted", ge=1)] = None
     hosts: list[Inner] = []
@@ -83,6 +90,8 @@ def test_a_fault_is_at_the_key_that_somebody_wrote(
 def test_unknown_keys_are_compared_with_those_of_their_own_table() -> None:
     (fault,) = faults_of(either={"file": "x", "mdoe": 1})
     assert fault.cure == "Known: file, mode (did you mean 'mode'?)"
+    (fault,) = faults_of(checked={"file": "x", "mdoe": 1})
+    assert fault.cure == "Known: file, mode (did you mean 'mode'?)"
     (fault,) = faults_of(pet={"kind": "cat", "lives": 9})
     assert fault.cure == "Remove it"
     (fault,) = faults_of(noted=1)
@@ -101,3 +110,7 @@ def test_texts_are_taken_out_of_messages_wherever_they_stand() -> None:
 
 def test_short_texts_are_taken_out_as_words() -> None:
     assert hider({"a": "an", "b": " "})("an answer: 'an'") == "********** answer: '**********'"
+
+
+def test_references_are_no_secrets() -> None:
+    assert hider({"url": {"path": "a", "key": "an"}})("an answer") == "an answer"
