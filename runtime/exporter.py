@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .http import App
 
 GRACE = 2.0
-"""How long answers under way may take once the server is cancelled, in seconds."""
+"""How long answers under way may take once the server is cancelled, or the client has closed its
+side, in seconds."""
 KEEP_ALIVE = 15.0
 """How long a connection may idle, and a request's head may take to arrive, in seconds."""
 WRITE_TIMEOUT = 10.0
@@ -32,9 +33,9 @@ READ_TIMEOUT = 30
 """How long one read may wait in the middle of a request, in whole seconds."""
 MAX_HEAD = 16 * 1024
 """The largest request head, in bytes: there is nothing to say that would take more."""
-MAX_PORT = 65535
 MAX_CONNECTIONS = 100
 """Connections beyond this many are closed as they come."""
+MAX_PORT = 65535
 
 _logger = logging.getLogger("moorings.exporter")
 
@@ -129,6 +130,7 @@ class _Connections:
             stream,  # type: ignore[arg-type]
         )
         self._streams: set[_BoundedStream] = set()
+        self._full = False
         self._finishing = trio.Event()
         self._one_fewer = trio.Event()
 
@@ -153,13 +155,17 @@ class _Connections:
     async def handle(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end."""
         if len(self._streams) >= MAX_CONNECTIONS:
-            _logger.warning("more than %d connections: one is refused", MAX_CONNECTIONS)
+            if not self._full:
+                _logger.warning("more than %d connections: refused until fewer", MAX_CONNECTIONS)
+            self._full = True
             stream.socket.close()
             return
+        self._full = False
         bounded = _BoundedStream(stream)
         self._streams.add(bounded)
         try:
-            await self._make(bounded).run()
+            with bounded.life:
+                await self._make(bounded).run()
         except Exception:
             # One client's oddities are no reason to stop serving the others.
             _logger.warning("a connection failed", exc_info=True)
@@ -176,6 +182,7 @@ class _BoundedStream:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.socket = stream.socket
+        self.life = trio.CancelScope()
 
     async def send_all(self, data: bytes) -> None:
         with trio.move_on_after(WRITE_TIMEOUT) as scope:
@@ -185,7 +192,11 @@ class _BoundedStream:
             raise trio.BrokenResourceError("the client does not read")
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        return bytes(await self._stream.receive_some(max_bytes))
+        data = bytes(await self._stream.receive_some(max_bytes))
+        if not data:
+            # Hypercorn would keep a connection that the client has left until KEEP_ALIVE is over.
+            self.life.deadline = trio.current_time() + GRACE
+        return data
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()
