@@ -115,6 +115,7 @@ _PRECEDENCE: Final = (
 _SERVER_ERROR: Final = re.compile(r"error=(\w+\(.*?\))>(?=[,\]])", re.DOTALL)
 _KNOWN_SERVER: Final = re.compile(r"server_type: (?!Unknown)\w+")
 _SELECTION_TAIL: Final = re.compile(r", Timeout: [\d.]+s, Topology Description: .*", re.DOTALL)
+_CONFIGURED: Final = re.compile(r" \(configured timeouts: [^)]*\)")
 _FULL_ERROR: Final = re.compile(r", full error: \{.*", re.DOTALL)
 _COMMAND: Final = re.compile(r"(execute command) \{ (\w+):.*", re.DOTALL)
 _URL_CREDENTIALS: Final = re.compile(r"(mongodb(?:\+srv)?://)[^\s'\"]*@")
@@ -135,8 +136,13 @@ def describe(error: BaseException, secrets: Iterable[str] = ()) -> str:
     What PyMongo appends (the topology, the server's whole reply) and what the server quotes of a
     command is left out: it is long, and may hold data.
     """
-    text = _FULL_ERROR.sub("", _SELECTION_TAIL.sub("", str(error)))
+    text = str(error)
+    for appended in (_SELECTION_TAIL, _FULL_ERROR, _CONFIGURED):
+        text = appended.sub("", text)
     text = " ".join(_COMMAND.sub(r"\1 \2", text).split())
+    if isinstance(error, ConnectionFailure) and text.endswith("connection closed"):
+        # All that a server says which expects TLS and is not offered it.
+        text += " (it may expect TLS)"
     return redact(f"{type(error).__name__}: {text}" if text else type(error).__name__, secrets)
 
 

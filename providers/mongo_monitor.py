@@ -79,7 +79,7 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
     """
 
     def __init__(self, notify: Notify) -> None:
-        self._notify: Notify | None = notify
+        self._notify = notify
         self._client: MongoClient[Any] | None = None
         self._replica_set: str | None = None
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
         self._checkout_failures: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"<MongoMonitor {'mute' if self._notify is None else 'listening'}>"
+        return f"<MongoMonitor {'mute' if self._client is None else 'listening'}>"
 
     def attend(self, client: MongoClient[Any], replica_set: str | None) -> None:
         """Judge by this client's topology. Called once, before the client is used."""
@@ -97,8 +97,8 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
 
     def mute(self) -> None:
         """Say nothing any more: the client is being closed, and its pools with it."""
-        self._notify = None
-        self._client = None  # it refers to us: so that it goes when it is let go of
+        # It refers to us, too: so that it goes when it is let go of.
+        self._client = None
 
     def statistics(self) -> PoolStatistics:
         """A consistent snapshot, from any thread."""
@@ -120,14 +120,14 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
     def succeeded(self, event: monitoring.ServerHeartbeatSucceededEvent) -> None:
         """A server answered: it may have become usable, or have ceased to be (a step-down)."""
         client = self._client
-        if client is None or self._notify is None:
+        if client is None:
             return
         before = usable_servers(client)
         if serves(event.reply, client, self._replica_set):
             if not before:
-                self._say(Signal.USABLE)
+                self._notify(Signal.USABLE)
         elif before == {event.connection_id}:
-            self._say(Signal.LOST)
+            self._notify(Signal.LOST)
 
     def failed(self, event: monitoring.ServerHeartbeatFailedEvent) -> None:
         """A server did not answer."""
@@ -192,10 +192,5 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
 
     def _judge(self) -> None:
         client = self._client
-        if client is not None and self._notify is not None:
-            self._say(Signal.SUSPECT if usable_servers(client) else Signal.LOST)
-
-    def _say(self, signal: Signal) -> None:
-        # Read once: `mute` may come in between.
-        if notify := self._notify:
-            notify(signal)
+        if client is not None:
+            self._notify(Signal.SUSPECT if usable_servers(client) else Signal.LOST)

@@ -1,4 +1,4 @@
-"""Fixtures that every test may use. The servers live in `mongod.py`, a plugin beside this file."""
+"""Fixtures that every test may use. Those for real servers are in `mongod_fixtures.py`."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from pathlib import Path
 # its folder is. Only plugins are imported that way; test modules import fixtures, never each other.
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["mongod"]
+pytest_plugins = ["mongod_fixtures"]

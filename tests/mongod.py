@@ -1,8 +1,6 @@
 """Real MongoDB servers for tests: started on loopback, stopped by process id, never left behind.
 
-Session-scoped: `mongod` (one server), `mongod_auth` (with users), `replica_set` (three members).
-Tests that kill or freeze ask `mongod_factory` or `replica_set_factory` for servers of their own.
-`database_name` keeps tests on a shared server apart.
+The fixtures that hand them out are in `mongod_fixtures.py`.
 """
 
 from __future__ import annotations
@@ -265,82 +263,16 @@ def servers() -> Iterator[list[Mongod]]:
             shutil.rmtree(server.folder.parent, ignore_errors=True)
 
 
-def _new(running: list[Mongod], *arguments: str) -> Mongod:
+def start_server(running: list[Mongod], *arguments: str) -> Mongod:
+    """Start a server with mongod's further `arguments`, and enter it in `running`."""
     folder = Path(tempfile.mkdtemp(prefix="moorings-mongod-"))
     server = Mongod(folder / "data", arguments)
     running.append(server)
     return server.start()
 
 
-def _new_set(running: list[Mongod], members: int, election_timeout_ms: int) -> ReplicaSet:
+def start_set(running: list[Mongod], members: int, election_timeout_ms: int) -> ReplicaSet:
+    """Start a replica set, and enter its members in `running`."""
     name = f"rs{uuid4().hex[:6]}"
-    started = [_new(running, "--replSet", name) for _ in range(members)]
+    started = [start_server(running, "--replSet", name) for _ in range(members)]
     return ReplicaSet(name, started).initiate(election_timeout_ms)
-
-
-@pytest.fixture(scope="session")
-def mongod() -> Iterator[Mongod]:
-    """A standalone server that all tests share. Do not kill or freeze it."""
-    with servers() as running:
-        yield _new(running)
-
-
-@pytest.fixture(scope="session")
-def mongod_password() -> str:
-    """The password of `mongod_auth`'s users: every character here has to be escaped in a URL."""
-    return "p@ss/wörd:100%?#"
-
-
-@pytest.fixture(scope="session")
-def mongod_auth(mongod_password: str) -> Iterator[Mongod]:
-    """A standalone server that demands credentials. Do not kill or freeze it.
-
-    Users, all in `admin` and all with `mongod_password`: `root`, who may do everything; `reader`,
-    who may only find in `app.things`; `nobody`, who may do nothing.
-    """
-    with servers() as running:
-        server = _new(running, "--auth")
-        server.username, server.password = "root", mongod_password
-        with server.client() as client:  # the localhost exception: the first user needs no login
-            client.admin.command("createUser", "root", pwd=mongod_password, roles=["root"])
-        with server.client(username="root", password=mongod_password) as client:
-            privilege = {"resource": {"db": "app", "collection": "things"}, "actions": ["find"]}
-            client.admin.command("createRole", "reads", privileges=[privilege], roles=[])
-            client.admin.command("createUser", "reader", pwd=mongod_password, roles=["reads"])
-            client.admin.command("createUser", "nobody", pwd=mongod_password, roles=[])
-        yield server
-
-
-@pytest.fixture(scope="session")
-def replica_set() -> Iterator[ReplicaSet]:
-    """A set of three members that all tests share. Do not kill or freeze its members."""
-    with servers() as running:
-        yield _new_set(running, 3, 1000)
-
-
-@pytest.fixture
-def mongod_factory() -> Iterator[MongodFactory]:
-    """Starts servers of the test's own, to kill, freeze and restart at will."""
-    with servers() as running:
-
-        def start(*arguments: str) -> Mongod:
-            return _new(running, *arguments)
-
-        yield start
-
-
-@pytest.fixture
-def replica_set_factory() -> Iterator[ReplicaSetFactory]:
-    """Starts replica sets of the test's own, to kill, freeze and restart at will."""
-    with servers() as running:
-
-        def start(members: int = 3, *, election_timeout_ms: int = 1000) -> ReplicaSet:
-            return _new_set(running, members, election_timeout_ms)
-
-        yield start
-
-
-@pytest.fixture
-def database_name() -> str:
-    """A name that no other test uses."""
-    return f"test_{uuid4().hex[:12]}"

@@ -424,6 +424,17 @@ async def test_a_server_that_was_not_usable_and_still_is_not_says_nothing_new(
         assert ear.heard == [Signal.LOST]
 
 
+async def test_a_server_that_goes_on_being_usable_says_nothing_new(mongod: Mongod) -> None:
+    ear = Ear()
+    async with opened(mongod.url, ear=ear) as (provider, handle):
+        await provider.ping(handle)
+        reply = Hello(await handle.motor.admin.command("hello"))
+        handle.monitor.succeeded(
+            ServerHeartbeatSucceededEvent(0.1, reply, ("127.0.0.1", mongod.port))
+        )
+        assert ear.heard == [Signal.USABLE]
+
+
 # What it tells
 
 

@@ -170,6 +170,8 @@ def test_errors_that_cause_each_other_are_followed_once() -> None:
 def test_descriptions_are_one_short_line() -> None:
     error = selection("h:1: [Errno 111] Connection refused", REFUSED)
     assert describe(error) == ("ServerSelectionTimeoutError: h:1: [Errno 111] Connection refused")
+    closed = AutoReconnect(f"h:27017: connection closed {TIMEOUTS}")
+    assert describe(closed) == "AutoReconnect: h:27017: connection closed (it may expect TLS)"
     assert describe(KeyError()) == "KeyError"
     assert describe(RuntimeError("two\n  lines")) == "RuntimeError: two lines"
     refused = OperationFailure("no, full error: {'ok': 0.0, 'errmsg': 'no'}", 13)

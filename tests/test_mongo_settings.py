@@ -82,6 +82,7 @@ def test_impossible_database_names_are_refused(name: str) -> None:
         "mongodb://u:S3CRET@h/a b",
         "mongodb://u:S3CRET@h/?w=1;x=2&y=3",
         "mongodb://u:S3CRET@h/?w",
+        "mongodb://h/?S3-CRET=1",
         "mongodb://u:S3CRET@h/?w=1=2",
         "mongodb://u:S3CRET@h/?w=1&W=2",
         "mongodb://u:S3CRET@h/?tls=true&ssl=false",

@@ -148,6 +148,8 @@ async def test_it_passes_for_a_coroutine() -> None:
         await ByHand(cancelled)
     assert scope.cancelled_caught
     cancelled.close()
+    with pytest.raises(KeyError):
+        TrioFuture[int]().throw(KeyError("from outside"))
 
 
 async def test_callbacks_come_at_completion_or_at_once_after_it() -> None:
