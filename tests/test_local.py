@@ -484,8 +484,11 @@ async def test_cursor_arguments_are_checked(db: Any) -> None:
         cursor.skip(-1)
     with pytest.raises(InvalidOperation, match="No operations"):
         await db.things.bulk_write([])
+    await db.things.insert_one({})
     async with db.things.find() as cursor:
-        assert await cursor.to_list() == []
+        assert cursor.alive
+    assert not cursor.alive
+    assert [thing async for thing in cursor] == []
 
 
 # -- what importing costs, and what it needs
