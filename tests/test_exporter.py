@@ -111,6 +111,27 @@ async def test_an_app_that_breaks_is_a_500_and_one_log_record(
     assert [record.name for record in caplog.records] == ["moorings.exporter"]
 
 
+async def test_a_fault_of_the_server_itself_costs_one_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from hypercorn.trio.tcp_server import TCPServer
+
+    run = TCPServer.run
+    faults = [LookupError()]
+
+    async def faulty(self: Any) -> None:
+        if faults:
+            raise faults.pop()
+        await run(self)
+
+    monkeypatch.setattr(TCPServer, "run", faulty)
+    async with serving() as port:
+        async with await connect(port) as stream:
+            assert await read_all(stream) == b""
+        assert (await trio.to_thread.run_sync(get, port))[0] == 200
+    assert "a connection failed" in caplog.text
+
+
 async def test_good_requests_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     async with serving() as port:
