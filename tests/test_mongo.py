@@ -32,9 +32,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.mongod
 
-# Every bound below is far from what is measured on an idle machine, and far below what the driver
-# would take if nothing bounded it (30 s and more).
+# Far from what is measured on an idle machine, and far below what the driver would take if nothing
+# bounded it (30 s and more).
 SOON = 15.0
+
+# How long a command may take that is to succeed, and one that is to fail: the latter takes it all.
+PATIENCE = 10.0
+BRIEFLY = 1.0
 
 
 class Ear:
@@ -59,10 +63,10 @@ def settings(url: str, **more: Any) -> MongoSettings:
     return MongoSettings(**{"url": url, "database_name": "app"} | more)
 
 
-def provider_for(name: str = "main") -> MongoProvider:
+def provider_for(name: str = "main", patience: float = PATIENCE) -> MongoProvider:
     provider = MongoProvider(name)
-    provider.command_timeout = 1.0
-    provider.close_timeout = 1.0
+    provider.command_timeout = patience
+    provider.close_timeout = BRIEFLY
     return provider
 
 
@@ -83,7 +87,8 @@ async def failure(
     url: str, step: Callable[[MongoProvider, MongoHandle], Awaitable[None]], **more: Any
 ) -> tuple[FailureReason | None, str]:
     """The reason and the text of what `step` raises."""
-    async with opened(url, **more) as (provider, handle):
+    brief = provider_for(patience=BRIEFLY)
+    async with opened(url, provider=brief, **more) as (provider, handle):
         with pytest.raises(PyMongoError) as caught:
             await step(provider, handle)
         return provider.classify(caught.value), provider.describe(caught.value)
@@ -202,7 +207,7 @@ async def test_wrong_credentials_are_auth_the_first_time_and_every_time(
     wrong = right | {spoilt: "wr0ng/p@ss:word" if spoilt == "password" else "wrong"}
     user, password = quote_plus(wrong["username"]), quote_plus(wrong["password"])
     url = f"mongodb://{user}:{password}@{mongod_auth.address}/?authSource={wrong['authSource']}"
-    async with opened(url) as (provider, handle):
+    async with opened(url, provider=provider_for(patience=BRIEFLY)) as (provider, handle):
         for _ in range(3):
             with pytest.raises(PyMongoError) as caught:
                 await provider.verify(handle)
@@ -285,6 +290,7 @@ async def test_a_killed_server_is_lost_and_its_return_usable(mongod_factory: Mon
         server.kill()
         await ear.wait_heard(Signal.LOST)
         ear.heard.clear()
+        provider.command_timeout = BRIEFLY
         server.start()
         with trio.fail_after(SOON):
             while True:  # as the runtime does: one bounded ping after the other
@@ -333,10 +339,12 @@ async def test_pings_of_a_frozen_server_are_bounded_and_the_thaw_heals(
     async with opened(server.url) as (provider, handle):
         await provider.ping(handle)
         server.freeze()
+        provider.command_timeout = BRIEFLY
         with trio.fail_after(SOON), pytest.raises(PyMongoError) as caught:
             await provider.ping(handle)
         assert provider.classify(caught.value) is FailureReason.TIMEOUT
         server.thaw()
+        provider.command_timeout = PATIENCE
         with trio.fail_after(SOON):
             await provider.ping(handle)
 
