@@ -42,7 +42,7 @@ class _Failure:
             # The thread's own traceback: else it would grow with every waiter.
             raise self.error.with_traceback(self.traceback)
         finally:
-            del self  # the frame is in the error's traceback from now on: no cycle
+            del self  # see `TrioFuture.result`
 
 
 class TrioFuture(Coroutine[Any, Any, T], Generic[T]):
@@ -76,7 +76,13 @@ class TrioFuture(Coroutine[Any, Any, T], Generic[T]):
 
     def result(self) -> T:
         """The result, or the error raised; only when completed."""
-        return self._completed().unwrap()
+        done = self._completed()
+        try:
+            return done.unwrap()
+        finally:
+            # Here and below: an error's traceback holds the frames it came through, and a frame
+            # its names. Whoever keeps the error must not keep us, in a cycle at that.
+            del self, done
 
     def exception(self) -> BaseException | None:
         """The error, if it was one; only when completed."""
@@ -160,13 +166,16 @@ class TrioFuture(Coroutine[Any, Any, T], Generic[T]):
             trio.lowlevel.reschedule(task)
 
     async def _wait(self) -> T:
-        await trio.lowlevel.checkpoint_if_cancelled()
         task = trio.lowlevel.current_task()
-        if self._park(task, trio.lowlevel.current_trio_token()):
-            await trio.lowlevel.wait_task_rescheduled(functools.partial(self._abort, task))
-        else:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        return self.result()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._park(task, trio.lowlevel.current_trio_token()):
+                await trio.lowlevel.wait_task_rescheduled(functools.partial(self._abort, task))
+            else:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            return self.result()
+        finally:
+            del self, task
 
     def _park(self, task: Task, token: TrioToken) -> bool:
         """Enter `task` as waiting; False when there is nothing to wait for."""
@@ -227,6 +236,8 @@ class JobFuture(TrioFuture[T]):
             self.set_exception(error)
         else:
             self.set_result(result)
+        finally:
+            del self, work
 
     def _abandon(self) -> None:
         # Somebody who chained a callback still wants it.

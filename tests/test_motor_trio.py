@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import threading
 from contextlib import asynccontextmanager
@@ -426,19 +425,3 @@ async def test_idle_threads_end_with_their_executor() -> None:
     while any(thread.name.startswith("ending-") for thread in threading.enumerate()):
         await trio.lowlevel.checkpoint()
     assert executor.statistics() == ExecutorStatistics("ending", 0, 0, 0, 8)
-
-
-async def test_a_future_drops_nothing_but_itself(client: Any, database_name: str) -> None:
-    """No reference cycle keeps results alive once nobody holds the call."""
-    call = client[database_name].things.insert_one({})
-    await call
-    gc.collect()
-    gc.disable()
-    try:
-        import weakref
-
-        ghost = weakref.ref(call)
-        del call
-        assert ghost() is None
-    finally:
-        gc.enable()

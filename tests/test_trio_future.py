@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import gc
 import threading
+import weakref
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +187,37 @@ async def test_work_that_raises_gives_the_error_to_the_waiter(executor: ClientEx
     future.start()
     with pytest.raises(KeyError):
         await future
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_call_is_gone_when_nobody_holds_it(
+    *, fails: bool, executor: ClientExecutor
+) -> None:
+    """No reference cycle keeps it, and its result, until the garbage collector comes by."""
+
+    def work() -> None:
+        if fails:
+            raise KeyError("lost")
+
+    ghosts: list[weakref.ref[TrioFuture[None]]] = []
+
+    def begin() -> TrioFuture[None]:
+        future = trio_framework.run_on_executor(executor, work)
+        ghosts.append(weakref.ref(future))
+        return future
+
+    async def call() -> None:
+        with contextlib.suppress(KeyError):
+            await begin()
+
+    gc.disable()
+    try:
+        await call()
+        while executor.statistics().busy:
+            await trio.lowlevel.checkpoint()
+        assert ghosts[0]() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", ["end_session", "find_one"])
