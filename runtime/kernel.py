@@ -98,7 +98,7 @@ class Kernel:
         self._secrets = secrets
         self.redactor = redactor
         self._observers = list(observers)
-        self._outages = OutageLog()
+        self._outages = OutageLog(redactor)
         self._changed: trio.Event | None = None
         self.close_by = math.inf  # on trio's clock, once closing has begun
         self._scopes: set[trio.CancelScope] = set()
@@ -234,7 +234,7 @@ class Kernel:
         cause: BaseException | None,
     ) -> None:
         """Tell logs and observers about a transition."""
-        self._outages.stepped(connection, source, event, cause, self.redactor)
+        self._outages.stepped(connection, source, event, cause)
         if self._observers:
             self._observe(
                 Transition(connection.name, source, event, target, connection.status, cause)
@@ -266,14 +266,11 @@ class Kernel:
 
     def log_parked(self, connection: Connection, error: Exception) -> None:
         """An optional connection has used its restart budget up."""
-        logger.error(
-            "optional connection %r crashed more than %d times in %g s and stays failed until it "
-            "is restarted: %s",
-            connection.name,
-            connection.settings.supervision.intensity,
-            connection.settings.supervision.period,
-            self.describe(connection.provider, error),
-        )
+        self._outages.parked(connection, self.describe(connection.provider, error))
+
+    def flush_log(self) -> None:
+        """Tell the log what was kept back after a crash. From any thread."""
+        self._outages.flush()
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -335,6 +332,7 @@ class Kernel:
         """The kernel is dead: tell every waiter, then end the block."""
         if self.failure is None:
             self.failure = error
+            self.flush_log()
             logger.critical("runtime %r failed: %s", self.name, error)
         self.begin_closing()
         self.body.cancel()
@@ -358,6 +356,7 @@ class Kernel:
         for connection in self.connections.values():
             self._settle(connection)
         self.closed = True
+        self.flush_log()
         for connection in self.connections.values():
             connection._wake()  # noqa: SLF001
 
