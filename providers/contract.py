@@ -47,10 +47,16 @@ class DocumentsDatabaseBase(ABC):
             references; `open` gets them resolved.
         hosts: `"trio"`, `"asyncio"`, or both.
         name: the connection's name in the settings.
+        command_timeout: how long `ping` and `verify` may take, in seconds. The runtime sets it
+            from `health.timeout`, and cancels what takes longer; a driver that stops a little
+            earlier can still say why.
+        close_timeout: how long `close` may take, in seconds; from `supervision.shutdown`.
     """
 
     settings_model: ClassVar[type[BaseModel]]
     hosts: ClassVar[frozenset[str]] = frozenset({"trio"})
+    command_timeout: float = 2.0
+    close_timeout: float = 5.0
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -86,7 +92,13 @@ class DocumentsDatabaseBase(ABC):
 
     @abstractmethod
     async def close(self, client: Any) -> None:
-        """Close the client and everything it holds; never raise because the server is gone."""
+        """Let what is under way finish, then close the client and everything it holds.
+
+        Never raises because the server is gone.
+
+        Raises:
+            TimeoutError: something was still under way after `close_timeout`; it was given up.
+        """
 
     @abstractmethod
     def classify(self, error: BaseException) -> FailureReason | None:

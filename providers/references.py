@@ -26,22 +26,31 @@ def references(settings: BaseModel) -> dict[str, SecretReference]:
     """The fields of `settings` that hold references, by field name (top level only)."""
     return {
         name: value
-        for name in _reference_fields(type(settings))
+        for name in _fields(type(settings), SecretReference)
         if isinstance(value := getattr(settings, name), SecretReference)
     }
 
 
 def secrets(settings: BaseModel) -> tuple[SecretStr, ...]:
     """The plain secrets of `settings` (top level only)."""
-    values = (getattr(settings, name) for name in type(settings).model_fields)
-    return tuple(value for value in values if isinstance(value, SecretStr))
+    return tuple(
+        value
+        for name in _fields(type(settings), SecretStr)
+        if isinstance(value := getattr(settings, name), SecretStr)
+    )
 
 
 @cache
-def _reference_fields(model: type[BaseModel]) -> tuple[str, ...]:
+def _fields(model: type[BaseModel], wanted: type) -> tuple[str, ...]:
     # Asked for on every attempt of every connection, and the same for ever.
-    return tuple(name for name, field in model.model_fields.items() if _mentions(field.annotation))
+    return tuple(
+        name for name, field in model.model_fields.items() if _mentions(field.annotation, wanted)
+    )
 
 
-def _mentions(annotation: Any) -> bool:
-    return annotation is SecretReference or any(map(_mentions, get_args(annotation)))
+def _mentions(annotation: Any, wanted: type) -> bool:
+    return (
+        annotation is wanted
+        or annotation is Any
+        or any(_mentions(part, wanted) for part in get_args(annotation))
+    )

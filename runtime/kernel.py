@@ -110,6 +110,11 @@ class Kernel:
     def add(self, connection: Connection) -> None:
         """Take a connection in; it starts with the kernel."""
         self.connections[connection.name] = connection
+        provider, settings = connection.provider, connection.settings
+        if settings.health.timeout != provider.command_timeout:
+            provider.command_timeout = settings.health.timeout
+        if settings.supervision.shutdown != provider.close_timeout:
+            provider.close_timeout = settings.supervision.shutdown
         if secrets := secrets_in(connection.settings.provider):
             self.redactor.learn(*secrets)
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from ..errors import SecretUnavailable, SettingsError, SettingsProblem
-from ..providers.references import SecretReference
+from ..providers.references import references
 from .settings import FrozenModel
 from .validation import find_faults, hider
 
@@ -181,11 +180,7 @@ async def resolve_settings(
         SecretUnavailable: a reference leads nowhere.
         SettingsError: the provider's model refuses what was found.
     """
-    found = {
-        name: value
-        for name in _secret_fields(type(settings))
-        if isinstance(value := getattr(settings, name), SecretReference)
-    }
+    found = references(settings)
     if not found:
         return settings
     resolved: dict[str, SecretStr] = {}
@@ -198,16 +193,6 @@ async def resolve_settings(
             if observe is not None:
                 observe(secrets.name, result)
     return _revalidated(settings, resolved, secrets.name)
-
-
-@cache
-def _secret_fields(model: type[BaseModel]) -> tuple[str, ...]:
-    # Asked for on every episode of every connection, and the same for ever.
-    return tuple(name for name, field in model.model_fields.items() if _mentions(field.annotation))
-
-
-def _mentions(annotation: Any) -> bool:
-    return annotation is SecretReference or any(map(_mentions, get_args(annotation)))
 
 
 def _revalidated(settings: ModelT, resolved: dict[str, SecretStr], backend: str) -> ModelT:

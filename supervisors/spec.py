@@ -74,8 +74,9 @@ class ChildSpec:
         intensity: a budget of its own: this many restarts within `period` seconds count nothing
             upward. None: every restart counts against the supervisor's budget.
         period: the window of that budget, in seconds; both or neither.
-        ask: how to ask `run` to end by itself; it is cancelled only after `shutdown` seconds.
-            None: it is cancelled at once. Must not block, and must not raise.
+        ask: how to ask `run` to end; must not block, and must not raise. A child that can be
+            asked is never cancelled: what it waits for is its own to cancel. None: it is
+            cancelled.
 
     Raises:
         ValueError: a value is out of range, or only one of `intensity` and `period` is given.

@@ -1,14 +1,13 @@
-"""The supervisor: children in one nursery, each in a shielded scope that only it cancels.
+"""The supervisor: children in one nursery that nobody but the supervisor cancels.
 
-A restart loops within the child's own task instead of spawning a new one: the scope stays, and an
-incarnation costs no more than the call of `run`. What follows an end is decided in one place,
-`_after_end`; strategies that concern several children belong there.
+A restart loops within the child's own task instead of spawning a new one: an incarnation costs no
+more than the call of `run`. What follows an end is decided in one place, `_after_end`; strategies
+that concern several children belong there.
 """
 
 from __future__ import annotations
 
 import logging
-import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from ..errors import (
     SupervisorError,
     did_you_mean,
 )
+from .child import NOT_STARTED, Child
 from .policy import RestartWindow, runs_again
 from .spec import (
     AutoShutdown,
@@ -49,82 +49,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("moorings.supervisors")
 
 
-class _Child:
-    """One spec and its present incarnation. It is the `task_status` that `run` is handed."""
-
-    __slots__ = (
-        "ended",
-        "error",
-        "restarts",
-        "scope",
-        "spec",
-        "state",
-        "supervisor",
-        "task",
-        "up",
-        "value",
-        "window",
-    )
-
-    def __init__(self, spec: ChildSpec, supervisor: Supervisor) -> None:
-        self.spec = spec
-        self.supervisor = supervisor
-        self.restarts = 0
-        self.error: BaseException | None = None  # of the last incarnation
-        self.window = (
-            None
-            if spec.intensity is None or spec.period is None
-            else RestartWindow(spec.intensity, spec.period)
-        )
-        self.state = ChildState.STOPPED
-        self.value: Any = None
-        # Made only for those who wait: a thousand children start without a single event.
-        self.up: trio.Event | None = None
-        self.ended: trio.Event | None = None
-        self.task: trio.lowlevel.Task | None = None
-
-    def prepare(self) -> None:
-        """Get ready for a new task: a cancelled scope cannot be used again."""
-        self.state = ChildState.STARTING
-        self.scope = trio.CancelScope(shield=True)
-        self.error = None
-
-    def started(self, value: Any = None) -> None:
-        """Say that this incarnation is up (called by `run`; a second call changes nothing)."""
-        if self.value is not _NOT_STARTED:
-            return
-        if self.state is ChildState.STARTING:
-            self.state = ChildState.RUNNING
-        self.value = value
-        if self.up is not None:
-            self.up.set()
-        self.supervisor._child_started(self)  # noqa: SLF001 - two halves of one thing
-
-    def stop(self) -> None:
-        """Make the task end: ask it if it can be asked, else cancel it."""
-        if self.state is ChildState.STOPPED:
-            return
-        self.state = ChildState.STOPPING
-        if self.spec.ask is None:
-            self.scope.cancel()
-        else:
-            self.spec.ask()
-
-    async def wait_ended(self) -> None:
-        """Wait until the task is over; a no-op without one."""
-        if self.state is not ChildState.STOPPED:
-            if self.ended is None:
-                self.ended = trio.Event()
-            await self.ended.wait()
-
-    def stack(self) -> str:
-        """Where the task is suspended, innermost frame last."""
-        if self.task is None:
-            return ""
-        frames = traceback.StackSummary.extract(iter(self.task.iter_await_frames()))
-        return "".join(frames.format())
-
-
 class Supervisor:
     """Starts, restarts and stops children. Made by `open_supervisor`.
 
@@ -147,7 +71,7 @@ class Supervisor:
         self._ordered = ordered
         self._window = RestartWindow(intensity, period)
         self._observers = list(observers)
-        self._children: dict[str, _Child] = {}
+        self._children: dict[str, Child] = {}
         self._stopping = False
         self._active = 0
         self._quiet: trio.Event | None = None
@@ -195,7 +119,7 @@ class Supervisor:
         """
         if self._ordered:
             raise SupervisorError(f"supervisor {self.name!r} starts its children one by one")
-        admitted: list[_Child] = []
+        admitted: list[Child] = []
         try:
             admitted.extend(self._admit(spec) for spec in specs)
         except SupervisorError:
@@ -266,7 +190,7 @@ class Supervisor:
 
     # -- the life of a child ------------------------------------------------------------------
 
-    def _find(self, id: str) -> _Child:  # noqa: A002
+    def _find(self, id: str) -> Child:  # noqa: A002
         try:
             return self._children[id]
         except KeyError:
@@ -278,22 +202,24 @@ class Supervisor:
         if self._stopping:
             raise SupervisorError(f"supervisor {self.name!r} is stopping")
 
-    def _admit(self, spec: ChildSpec) -> _Child:
+    def _admit(self, spec: ChildSpec) -> Child:
         self._check_open()
         present = self._children.get(spec.id)
         if present is not None:
             if present.state is ChildState.STOPPED:
                 raise ChildAlreadyPresent(f"child {spec.id!r} is present: restart or delete it")
             raise ChildAlreadyStarted(f"child {spec.id!r} is {present.state}")
-        child = self._children[spec.id] = _Child(spec, self)
+        child = self._children[spec.id] = Child(spec, self._child_started)
         return child
 
-    def _spawn(self, child: _Child) -> None:
-        child.prepare()
+    def _spawn(self, child: Child) -> None:
+        child.state = ChildState.STARTING
+        child.value = NOT_STARTED
+        child.error = None
         self._active += 1
         self._nursery.start_soon(self._run, child, name=child.spec.id)
 
-    async def _start_and_wait(self, child: _Child) -> Any:
+    async def _start_and_wait(self, child: Child) -> Any:
         child.up = trio.Event()
         self._spawn(child)
         try:
@@ -305,46 +231,51 @@ class Supervisor:
             raise
         finally:
             child.up = None
-        if child.state is ChildState.STOPPED and child.value is _NOT_STARTED:
+        if child.state is ChildState.STOPPED and child.value is NOT_STARTED:
             raise ChildStartFailed(child.spec.id) from child.error
         return child.value
 
-    async def _run(self, child: _Child) -> None:
-        """One child's task: incarnation after incarnation, until policy or a command ends it."""
+    async def _run(self, child: Child) -> None:
+        """One child's task, from its first incarnation to the end of its last."""
         child.task = trio.lowlevel.current_task()
-        run = child.spec.run
-        error: BaseException | None
         try:
-            with child.scope:
-                while True:
-                    child.value = _NOT_STARTED
-                    error = None
-                    try:
-                        await run(task_status=child)
-                    except Exception as exc:  # noqa: BLE001 - whatever escapes is the policy's
-                        error = exc
-                    child.error = error
-                    if not self._after_end(child, error):
-                        break
-                    child.state = ChildState.STARTING
-                    # A child that fails without ever waiting must not starve the others.
-                    await trio.lowlevel.checkpoint()
-                    if child.state is ChildState.STOPPING:  # asked between two incarnations
-                        break
-        except Exception as exc:  # noqa: BLE001 - an error beside the cancellation
-            child.error = exc
-            self._emit_ended(child, exc, stopping=True)
+            if child.spec.ask is not None:
+                # Who can be asked to end needs no scope to be cancelled through.
+                await self._incarnations(child)
+                return
+            with child.new_scope():
+                await self._incarnations(child)
+        except Exception as error:  # noqa: BLE001 - an error beside the cancellation
+            child.error = error
+            self._emit_ended(child, error, stopping=True)
         finally:
             self._gone(child)
 
-    def _after_end(self, child: _Child, error: BaseException | None) -> bool:
+    async def _incarnations(self, child: Child) -> None:
+        """Run it, again and again, until policy or a command ends it."""
+        run = child.spec.run
+        while child.state is not ChildState.STOPPING:  # asked before it ran, or between two
+            error: BaseException | None = None
+            try:
+                await run(task_status=child)
+            except Exception as exc:  # noqa: BLE001 - whatever escapes is the policy's
+                error = exc
+            child.error = error
+            if not self._after_end(child, error):
+                return
+            child.value = NOT_STARTED
+            child.state = ChildState.STARTING
+            # A child that fails without ever waiting must not starve the others.
+            await trio.lowlevel.checkpoint()
+
+    def _after_end(self, child: Child, error: BaseException | None) -> bool:
         """Decide what follows the end of an incarnation: True to run again."""
         stopping = child.state is ChildState.STOPPING
         if self._observers:
             self._emit_ended(child, error, stopping=stopping)
         if stopping or self._stopping:
             return False
-        failed_start = child.value is _NOT_STARTED
+        failed_start = child.value is NOT_STARTED
         if failed_start and child.up is not None:
             return False  # the one who started it is told, and decides
         if not runs_again(child.spec.restart, abnormal=error is not None):
@@ -359,7 +290,7 @@ class Supervisor:
             self._emit(ChildRestarting(self.name, child.spec.id, reason, child.restarts))
         return True
 
-    def _too_many(self, child: _Child) -> bool:
+    def _too_many(self, child: Child) -> bool:
         now = trio.current_time()
         if child.window is not None:
             if not child.window.add(now):
@@ -368,7 +299,7 @@ class Supervisor:
             child.window.clear()
         return self._window.add(now)
 
-    def _escalate(self, child: _Child, error: BaseException | None) -> None:
+    def _escalate(self, child: Child, error: BaseException | None) -> None:
         escalation = RestartIntensityExceeded(self.name, child.spec.id, len(self._window))
         escalation.__cause__ = error
         self._escalation = escalation
@@ -377,21 +308,15 @@ class Supervisor:
         self._nursery.start_soon(self._stop_children, name=f"{self.name}: stop")
         self._body.cancel()
 
-    def _child_started(self, child: _Child) -> None:
+    def _child_started(self, child: Child) -> None:
         if self._observers:
             self._emit(ChildStarted(self.name, child.spec.id, child.restarts))
 
-    def _gone(self, child: _Child) -> None:
-        child.state = ChildState.STOPPED
-        child.task = None
-        self._active -= 1
+    def _gone(self, child: Child) -> None:
         if child.spec.restart is Restart.TEMPORARY and child.up is None:
             self._children.pop(child.spec.id, None)
-        if child.ended is not None:
-            child.ended.set()
-            child.ended = None
-        if child.up is not None:
-            child.up.set()
+        child.end()
+        self._active -= 1
         if self._quiet is not None and self._active == 0:
             self._quiet.set()
 
@@ -411,7 +336,7 @@ class Supervisor:
                     child.stop()
                 await self._wait_stopped(children)
 
-    async def _wait_stopped(self, children: Sequence[_Child]) -> None:
+    async def _wait_stopped(self, children: Sequence[Child]) -> None:
         """Wait for the end of `children`, reporting each at the end of its own budget."""
         began = trio.current_time()
         for budget in sorted({c.spec.shutdown for c in children}):
@@ -424,7 +349,7 @@ class Supervisor:
                     self._report_unstopped(child)
         await self._wait_all_ended(children)
 
-    async def _wait_all_ended(self, children: Sequence[_Child]) -> None:
+    async def _wait_all_ended(self, children: Sequence[Child]) -> None:
         if len(children) > 1 and len(children) == self._active:
             if self._quiet is None:
                 self._quiet = trio.Event()
@@ -433,8 +358,7 @@ class Supervisor:
         for child in children:
             await child.wait_ended()
 
-    def _report_unstopped(self, child: _Child) -> None:
-        child.scope.cancel()
+    def _report_unstopped(self, child: Child) -> None:
         shutdown = child.spec.shutdown
         stack = child.stack()
         logger.error(
@@ -448,7 +372,7 @@ class Supervisor:
 
     # -- events -------------------------------------------------------------------------------
 
-    def _emit_ended(self, child: _Child, error: BaseException | None, *, stopping: bool) -> None:
+    def _emit_ended(self, child: Child, error: BaseException | None, *, stopping: bool) -> None:
         self._emit(ChildEnded(self.name, child.spec.id, error, stopping))
 
     def _emit(self, event: SupervisorEvent) -> None:
@@ -459,9 +383,6 @@ class Supervisor:
                 # Never fatal, never twice: a broken observer must not take the tree along.
                 self._observers.remove(observer)
                 logger.exception("removed a broken supervisor observer")
-
-
-_NOT_STARTED = object()
 
 
 @asynccontextmanager
@@ -501,7 +422,9 @@ async def open_supervisor(
             f"supervisor {name!r}: only {Strategy.ONE_FOR_ONE} without auto_shutdown is built yet"
         )
     block_error: BaseException | None = None
-    async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as host:
+        # One shield for all children: the block stays cancellable, they are not.
+        nursery, over = await host.start(_shielded_nursery)
         supervisor = Supervisor(
             nursery,
             name=name,
@@ -516,7 +439,18 @@ async def open_supervisor(
         except BaseException as exc:  # noqa: BLE001 - raised below, outside the nursery's group
             block_error = exc
         await supervisor._stop_children()  # noqa: SLF001
+        over.set()
     _raise_outcome(block_error, supervisor._escalation)  # noqa: SLF001
+
+
+async def _shielded_nursery(
+    *, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.Event]]
+) -> None:
+    over = trio.Event()
+    with trio.CancelScope(shield=True):
+        async with trio.open_nursery() as nursery:
+            task_status.started((nursery, over))
+            await over.wait()
 
 
 def _raise_outcome(

@@ -1,0 +1,106 @@
+"""A child: one spec and its present incarnation, as its supervisor keeps it."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .policy import RestartWindow
+from .spec import ChildState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .spec import ChildSpec
+
+NOT_STARTED: Any = object()
+"""The value of a child that has not said `started` yet."""
+
+
+class Child:
+    """The bookkeeping of one child; and the `task_status` that its `run` is handed."""
+
+    __slots__ = (
+        "_ended",
+        "_scope",
+        "_told",
+        "error",
+        "restarts",
+        "spec",
+        "state",
+        "task",
+        "up",
+        "value",
+        "window",
+    )
+
+    def __init__(self, spec: ChildSpec, told: Callable[[Child], object]) -> None:
+        self.spec = spec
+        self.restarts = 0
+        self.error: BaseException | None = None  # of the last incarnation
+        self.window = (
+            None
+            if spec.intensity is None or spec.period is None
+            else RestartWindow(spec.intensity, spec.period)
+        )
+        self.state = ChildState.STOPPED
+        self.value: Any = NOT_STARTED
+        # Events are made for those who wait: a thousand children start without a single one.
+        self.up: trio.Event | None = None
+        self.task: trio.lowlevel.Task | None = None
+        self._ended: trio.Event | None = None
+        self._scope: trio.CancelScope | None = None
+        self._told = told  # the supervisor's ear for `started`
+
+    def new_scope(self) -> trio.CancelScope:
+        """The scope of a new task: a cancelled one cannot be used again."""
+        self._scope = trio.CancelScope()
+        if self.state is ChildState.STOPPING:
+            self._scope.cancel()
+        return self._scope
+
+    def started(self, value: Any = None, /) -> None:
+        """Say that this incarnation is up (called by `run`; a second call changes nothing)."""
+        if self.value is not NOT_STARTED:
+            return
+        if self.state is ChildState.STARTING:
+            self.state = ChildState.RUNNING
+        self.value = value
+        if self.up is not None:
+            self.up.set()
+        self._told(self)
+
+    def stop(self) -> None:
+        """Make the task end: ask it if it can be asked, else cancel it."""
+        if self.state is ChildState.STOPPED:
+            return
+        self.state = ChildState.STOPPING
+        if self.spec.ask is not None:
+            self.spec.ask()
+        elif self._scope is not None:
+            self._scope.cancel()
+
+    def end(self) -> None:
+        """The task is over."""
+        self.state = ChildState.STOPPED
+        self.task = None
+        for event in (self.up, self._ended):
+            if event is not None:
+                event.set()
+        self._ended = None
+
+    async def wait_ended(self) -> None:
+        """Wait until the task is over; at once without one."""
+        if self.state is not ChildState.STOPPED:
+            if self._ended is None:
+                self._ended = trio.Event()
+            await self._ended.wait()
+
+    def stack(self) -> str:
+        """Where the task is suspended, innermost frame last."""
+        if self.task is None:
+            return ""
+        frames = traceback.StackSummary.extract(iter(self.task.iter_await_frames()))
+        return "".join(frames.format())
