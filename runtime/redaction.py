@@ -165,7 +165,10 @@ class Redactor:
 
     def _redact_record(self, record: logging.LogRecord) -> None:
         try:
-            record.msg, record.args = self.redact(record.getMessage()), None
+            if isinstance(record.msg, Mapping):  # structlog's, and its formatter wants it whole
+                record.msg = self(None, "", dict(record.msg))
+            else:
+                record.msg, record.args = self.redact(record.getMessage()), None
         except Exception:  # noqa: BLE001 - logging reports bad arguments itself, later on
             record.msg = self.redact_value(record.msg)
             record.args = self.redact_value(record.args)
