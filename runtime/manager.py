@@ -278,6 +278,7 @@ async def opened(
     observers: Sequence[Observer] = (),
     redactor: Redactor | None = None,
     exporter: bool = False,
+    wired: Callable[[ConnectionManager], object] | None = None,
 ) -> AsyncGenerator[ConnectionManager, None]:
     """`open_connections` with settings that are loaded already.
 
@@ -288,6 +289,7 @@ async def opened(
         observers: called with every `Transition`.
         redactor: knows the secrets; None: a new one.
         exporter: whether to serve HTTP where the settings leave that open.
+        wired: called with the manager before anything of it runs.
     """
     manager = build(
         loaded,
@@ -297,6 +299,8 @@ async def opened(
         redactor or Redactor(),
     )
     manager.metrics = Exposition(metrics)
+    if wired is not None:
+        wired(manager)
     settings = loaded.settings.runtime
     enabled = settings.exporter.enabled
     with expose(manager.kernel, metrics):

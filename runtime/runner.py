@@ -66,12 +66,13 @@ def run(
         RuntimeError: called from inside an event loop, or not from the main thread.
     """
     _check_host(host)
+    redactor = Redactor()
     try:
-        loaded = load_settings(settings, env=env)
+        return run_loaded(function, load_settings(settings, env=env), redactor)
     except SettingsError as error:
-        logger.error("%s", error)  # noqa: TRY400 - a traceback of ours tells the user nothing
+        # A traceback of ours tells the user nothing.
+        logger.error("%s", redactor.redact(str(error)))  # noqa: TRY400
         return ExitStatus.CONFIG
-    return run_loaded(function, loaded, Redactor())
 
 
 def _check_host(host: str) -> None:
@@ -79,25 +80,54 @@ def _check_host(host: str) -> None:
         raise HostMismatch(f"this version runs on host 'trio' only, not on {host!r}")
 
 
-def run_loaded(function: Function | None, loaded: LoadedSettings, redactor: Redactor) -> int:
-    """`run` with settings that are loaded already; returns the exit status."""
-    program = _Program(function, loaded, redactor)
+def run_loaded(
+    function: Function | None,
+    loaded: LoadedSettings,
+    redactor: Redactor,
+    *,
+    wired: Callable[[ConnectionManager], object] | None = None,
+) -> int:
+    """`run` with settings that are loaded already; returns the exit status.
+
+    Args:
+        function: the program; None: run until a signal comes.
+        loaded: the settings.
+        redactor: knows the secrets; share it with the log.
+        wired: called with the manager before anything of it runs.
+
+    Raises:
+        SettingsError: the exporter's address cannot be bound.
+    """
+    program = _Program(function, loaded, redactor, wired)
     try:
         trio.run(program.main)
-    except SettingsError as error:
-        logger.error("%s", redactor.redact(str(error)))  # noqa: TRY400
-        return ExitStatus.CONFIG
+    except SettingsError:
+        raise
     except (ConnectionNotReady, RestartIntensityExceeded) as error:
         logger.critical("%s", redactor.redact(_with_cause(error)))
         return ExitStatus.FAILED if program.function_failed else status_of(error)
     except KeyboardInterrupt:  # before the signals were ours
         return 128 + signal.SIGINT
+    except SystemExit as error:
+        return _code(error)
     except Exception:
         logger.exception("the program failed")
         return ExitStatus.FAILED
     finally:
         program.finished()
     return ExitStatus.OK
+
+
+def _code(error: SystemExit) -> int:
+    """What the interpreter would make of it: None is success, a text is printed and is 1."""
+    match error.code:
+        case None:
+            return ExitStatus.OK
+        case int(code):
+            return code
+        case text:
+            logger.critical("%s", text)
+            return ExitStatus.FAILED
 
 
 def _with_cause(error: BaseException) -> str:
@@ -109,17 +139,22 @@ class _Program:
     """One run: the function, its signals, and the bound on its shutdown."""
 
     def __init__(
-        self, function: Function | None, loaded: LoadedSettings, redactor: Redactor
+        self,
+        function: Function | None,
+        loaded: LoadedSettings,
+        redactor: Redactor,
+        wired: Callable[[ConnectionManager], object] | None,
     ) -> None:
         self._function = function
         self._loaded = loaded
         self._redactor = redactor
+        self._told_wired = wired
         self._runtime = loaded.settings.runtime
         self._scope = trio.CancelScope()
         self._watchdog: threading.Timer | None = None
         self._manager: ConnectionManager | None = None
         self._draining = False
-        self._error: Exception | None = None
+        self._error: Exception | SystemExit | None = None
         self.function_failed = False
 
     async def main(self) -> None:
@@ -136,14 +171,21 @@ class _Program:
         """The error is kept for `main`: a nursery would wrap it."""
         try:
             with self._scope:
-                async with opened(self._loaded, redactor=self._redactor, exporter=True) as manager:
-                    self._manager = manager
+                async with opened(
+                    self._loaded, redactor=self._redactor, exporter=True, wired=self._wired
+                ) as manager:
                     try:
                         await self._call(manager)
                     finally:
                         self._begin_shutdown()
-        except Exception as error:  # noqa: BLE001 - raised by `main`
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - raised by `main`
             self._error = error
+
+    def _wired(self, manager: ConnectionManager) -> None:
+        # Before the start is over: a signal may come while it still waits for a database.
+        self._manager = manager
+        if self._told_wired is not None:
+            self._told_wired(manager)
 
     async def _call(self, manager: ConnectionManager) -> None:
         try:
@@ -162,7 +204,7 @@ class _Program:
                 name = signal.Signals(number).name
                 if self._draining:
                     logger.warning("%s again: leaving at once", name)
-                    _leave(128 + number)
+                    self._leave(128 + number)
                 logger.info("%s: shutting down", name)
                 self._draining = True
                 nursery.start_soon(self._drain)  # a second signal is heeded meanwhile
@@ -195,7 +237,12 @@ class _Program:
             self._runtime.shutdown_timeout,
             ", ".join(names) or "the program's function",
         )
-        _leave(ExitStatus.SOFTWARE)
+        self._leave(ExitStatus.SOFTWARE)
+
+    def _leave(self, status: int) -> None:
+        if self._manager is not None:
+            self._manager.kernel.flush_log()
+        _leave(status)
 
     def finished(self) -> None:
         """Everything has stopped in time."""
