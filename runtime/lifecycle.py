@@ -81,7 +81,8 @@ async def exporting(
     async with trio.open_nursery() as nursery:
         try:
             manager.urls = await nursery.start(_export, manager, settings, scope)
-            logger.info("serving %s", ", ".join(manager.urls))
+            for url in manager.urls:
+                logger.info("serving %s/ , %s/readyz and %s/metrics", url, url, url)
             yield
         except BaseException as error:  # noqa: BLE001 - raised below, outside the nursery's group
             block_error = error
