@@ -162,7 +162,7 @@ class OutageLog:
         self._begin(connection, "connection lost")
 
 
-def _why(connection: Connection) -> dict[str, str]:
+def _why(connection: Connection) -> dict[str, Any]:
     status = connection.status
     why: dict[str, str] = {}
     if status.reason is not None:
