@@ -36,6 +36,8 @@ MAX_HEAD = 16 * 1024
 MAX_CONNECTIONS = 100
 """Connections beyond this many are closed as they come."""
 MAX_PORT = 65535
+UNLOCATED = "settings"
+"""The file of a problem, for want of knowing where the settings came from."""
 
 _logger = logging.getLogger("moorings.exporter")
 
@@ -104,7 +106,7 @@ def _problem(host: str, port: int, error: OSError) -> SettingsProblem:
 
 
 def _settings(key: str, problem: str, cure: str) -> SettingsProblem:
-    return SettingsProblem("settings", "", f"runtime.exporter.{key}", problem, cure)
+    return SettingsProblem(UNLOCATED, "", f"runtime.exporter.{key}", problem, cure)
 
 
 def _urls(listeners: list[trio.SocketListener]) -> tuple[str, ...]:

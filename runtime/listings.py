@@ -191,8 +191,9 @@ def _get(url: str) -> bytes:
 def _why(error: Exception) -> str:
     match error:
         case urllib.error.HTTPError():
-            said = error.read().decode(errors="replace").strip()
-            return f"status {error.code}: {said}"
+            plain = error.headers.get_content_type() == "text/plain"  # ours say why
+            said = error.read().decode(errors="replace").strip() if plain else error.reason
+            return f"status {error.code}, {said}"
         case urllib.error.URLError(reason=reason):
             return str(reason)
         case json.JSONDecodeError():

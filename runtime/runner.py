@@ -12,12 +12,14 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from ..errors import ConnectionNotReady, HostMismatch, RestartIntensityExceeded, SettingsError
 from .exits import ExitStatus, status_of
+from .exporter import UNLOCATED
 from .loading import load_settings
 from .manager import opened
 from .redaction import Redactor
@@ -25,6 +27,7 @@ from .redaction import Redactor
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ..errors import SettingsProblem
     from .loading import LoadedSettings, Source
     from .manager import ConnectionManager
 
@@ -101,8 +104,11 @@ def run_loaded(
     program = _Program(function, loaded, redactor, wired)
     try:
         trio.run(program.main)
-    except SettingsError:
-        raise
+    except SettingsError as error:
+        if program.function_failed:  # by settings of its own
+            logger.exception("the program failed")
+            return ExitStatus.FAILED
+        raise SettingsError(*(_located(problem, loaded) for problem in error.problems)) from None
     except (ConnectionNotReady, RestartIntensityExceeded) as error:
         logger.critical("%s", redactor.redact(_with_cause(error)))
         return ExitStatus.FAILED if program.function_failed else status_of(error)
@@ -116,6 +122,14 @@ def run_loaded(
     finally:
         program.finished()
     return ExitStatus.OK
+
+
+def _located(problem: SettingsProblem, loaded: LoadedSettings) -> SettingsProblem:
+    """What turned out only when it was tried, with the place where the value was set."""
+    if problem.file != UNLOCATED:
+        return problem
+    origin = loaded.origin(problem.key)
+    return replace(problem, file=origin.file, layer=origin.layer)
 
 
 def _code(error: SystemExit) -> int:

@@ -74,7 +74,7 @@ def print_problems(error: SettingsError) -> None:
     """Print every problem of the settings to stderr: where, what, and the cure."""
     console = Console(stderr=True, highlight=False)
     count = len(error.problems)
-    say = "a problem" if count == 1 else f"{count} problems"
+    say = "1 problem" if count == 1 else f"{count} problems"
     console.print(Text(f"moorings: the settings cannot be used: {say}", "bold red"), soft_wrap=True)
     for problem in error.problems:
         where = Text.assemble("\n", (problem.file, "bold"))
