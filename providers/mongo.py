@@ -39,6 +39,11 @@ _SHARE: Final = 0.9
 driver's knows the cause, the runtime's cancellation does not."""
 
 
+_DRAIN_SHARE: Final = 0.7
+"""The part of `close_timeout` that calls under way have to finish; what is left of `_SHARE` is for
+sending pooled sessions home, which takes its time when the server is gone."""
+
+
 @dataclass(frozen=True, eq=False)
 class MongoHandle:
     """One client and what belongs to it.
@@ -160,22 +165,32 @@ class MongoProvider(DocumentsDatabaseBase):
         return client.motor[client.database_name]
 
     async def close(self, client: MongoHandle) -> None:
-        """Close the client and let its threads end. Idempotent.
+        """Let the calls under way finish, then close the client and let its threads end.
+
+        Idempotent. Calls that begin meanwhile are let through, until there is a moment without
+        any: a handle that is still held ends between two pieces of work rather than within one.
 
         Bounded by `close_timeout` even when the server is gone, which PyMongo's own `close` is
         not: it sends pooled sessions home. A call that is stuck on a frozen server keeps its
         thread until its socket gives up; such threads hold nothing up, not even the interpreter.
+
+        Raises:
+            TimeoutError: there were such calls.
         """
         if client not in self._handles:
             return
         self._handles = tuple(handle for handle in self._handles if handle is not client)
         client.monitor.mute()
-        client.executor.close()
-        seconds = self.close_timeout * _SHARE
-        closing = _run(client.lane, lambda: _close(client.driver, seconds), keep=True)
+        seconds = self.close_timeout
+        closing = _run(client.lane, lambda: _drain_and_close(client, seconds), keep=True)
         # What is queued is still done: from here on the lane ends by itself.
         client.lane.close()
-        await closing
+        try:
+            drained = await closing
+        finally:
+            client.executor.close()  # when cancelled: intake ends here and now
+        if not drained:
+            raise TimeoutError(f"calls of {self.name!r} were still under way")
 
     def classify(self, error: BaseException) -> FailureReason | None:
         """See `mongo_errors.classify`."""
@@ -237,6 +252,14 @@ def _command(
             raise
         # Only here: the error itself has nothing but their text.
         raise error from ExceptionGroup("what the servers' own connections met", said)
+
+
+def _drain_and_close(client: MongoHandle, seconds: float) -> bool:
+    """Close `client` within `_SHARE` of `seconds`; whether all its calls have ended by then."""
+    client.executor.wait_quiet(seconds * _DRAIN_SHARE)
+    client.executor.close()
+    _close(client.driver, seconds * (_SHARE - _DRAIN_SHARE))
+    return client.executor.wait_quiet(0.0)
 
 
 def _close(driver: MongoClient[dict[str, Any]], seconds: float) -> None:

@@ -50,8 +50,8 @@ class ExecutorStatistics:
 class ClientExecutor:
     """Runs jobs in daemon threads: made on demand up to a limit, the idle ones reused.
 
-    Everything here may be called from any thread, and nothing blocks. The thread that fell idle
-    last is woken first, so that the others can grow old and end.
+    Everything here may be called from any thread, and only `wait_quiet` blocks. The thread that
+    fell idle last is woken first, so that the others can grow old and end.
 
     Args:
         name: for thread names and statistics.
@@ -62,10 +62,12 @@ class ClientExecutor:
         self.name = name
         self.limit = limit
         self._lock = threading.Lock()
+        self._became_quiet = threading.Condition(self._lock)
         self._queue: deque[Job] = deque()
         self._idle: list[_Worker] = []
         self._threads = 0
         self._made = 0
+        self._held = 0
         self._closed = False
 
     def __repr__(self) -> str:
@@ -131,6 +133,30 @@ class ClientExecutor:
         for worker in idle:
             worker.hand(None)
 
+    def hold(self) -> None:
+        """An operation of several jobs has begun: between two of them it is not quiet here."""
+        with self._lock:
+            self._held += 1
+
+    def release(self) -> None:
+        """Such an operation has ended."""
+        with self._lock:
+            self._held -= 1
+            if self._is_quiet():
+                self._became_quiet.notify_all()
+
+    def wait_quiet(self, seconds: float) -> bool:
+        """Wait until nothing runs, is queued or held; whether that came within `seconds`.
+
+        The one method that blocks: not for an event loop's thread, nor for a thread of this
+        executor's own.
+        """
+        with self._became_quiet:
+            return self._became_quiet.wait_for(self._is_quiet, seconds)
+
+    def _is_quiet(self) -> bool:
+        return not self._queue and not self._held and self._threads == len(self._idle)
+
     def _next_job(self, worker: _Worker) -> Job | None:
         """What `worker` is to do now; it is entered as idle when that is nothing."""
         with self._lock:
@@ -141,6 +167,8 @@ class ClientExecutor:
                 worker.dismissed = True
             else:
                 self._idle.append(worker)
+            if self._is_quiet():
+                self._became_quiet.notify_all()
             return None
 
     def _dismiss(self, worker: _Worker) -> bool:

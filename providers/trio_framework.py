@@ -28,7 +28,7 @@ from pymongo.cursor import Cursor
 from pymongo.errors import InvalidOperation
 
 from .threads import ClientExecutor, ExecutorClosed
-from .trio_future import JobFuture, TrioFuture
+from .trio_future import JobFuture, StepsFuture, TrioFuture
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -74,8 +74,7 @@ def get_event_loop() -> ClientExecutor:
 
 def get_future(loop: ClientExecutor) -> TrioFuture[Any]:
     """A future that Motor completes itself."""
-    del loop
-    return TrioFuture()
+    return StepsFuture(loop)
 
 
 def run_on_executor(

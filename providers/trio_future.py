@@ -203,6 +203,32 @@ class TrioFuture(Coroutine[Any, Any, T], Generic[T]):
             raise RuntimeError("this call was given up when the task that waited was cancelled")
 
 
+class StepsFuture(TrioFuture[T]):
+    """The result of several jobs, one after the other: `to_list`, say.
+
+    Its executor is not quiet before it is completed or given up, although between two jobs no
+    thread is at work: a client that is closed lets it finish.
+
+    Args:
+        executor: runs the jobs.
+    """
+
+    def __init__(self, executor: ClientExecutor) -> None:
+        super().__init__()
+        self._executor: ClientExecutor | None = executor
+        executor.hold()
+        self.add_done_callback(lambda _: self._release())
+
+    def _release(self) -> None:
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.release()
+
+    def _abandon(self) -> None:
+        super()._abandon()
+        self._release()
+
+
 class JobFuture(TrioFuture[T]):
     """The result of work in an executor's thread.
 

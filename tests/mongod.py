@@ -36,7 +36,7 @@ START_SECONDS: Final = 30.0
 # The server dies with the process that started it, however that ends: the kernel's doing, so even
 # a killed pytest leaves no orphan. A program of its own and not `preexec_fn`, which is unsafe in a
 # process with threads.
-_DIE_WITH_PARENT: Final = """
+DIE_WITH_PARENT: Final = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 os.execv(sys.argv[1], sys.argv[1:])
@@ -125,7 +125,7 @@ class Mongod:
         """Start it, and wait until its port is open."""
         assert self.process is None
         self.folder.mkdir(parents=True, exist_ok=True)
-        trampoline = (sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT)
+        trampoline = (sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT)
         with Path(self.folder.parent, f"{self.port}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 (*trampoline, find_mongod(), "--port", str(self.port),
@@ -151,9 +151,10 @@ class Mongod:
             self.process = None
 
     def freeze(self) -> None:
-        """Stop it from answering; its sockets stay open."""
+        """Stop it from answering; its sockets stay open. Returns once all its threads stand."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
         assert self.process is not None
