@@ -34,7 +34,7 @@ class Timers:
     """Buckets of sleepers, and the task that wakes them. Belongs to the trio thread."""
 
     def __init__(self) -> None:
-        self._buckets: dict[float, list[Sleeper]] = {}
+        self._buckets: dict[float, list[tuple[Sleeper, float]]] = {}
         self._order: list[float] = []
         self._scope = trio.CancelScope()
 
@@ -50,9 +50,9 @@ class Timers:
         key = when if when - now < 2 * GRANULARITY else when - when % GRANULARITY
         bucket = self._buckets.get(key)
         if bucket is not None:
-            bucket.append(sleeper)
+            bucket.append((sleeper, when))
             return
-        self._buckets[key] = [sleeper]
+        self._buckets[key] = [(sleeper, when)]
         heapq.heappush(self._order, key)
         self._scope.deadline = self._order[0]
 
@@ -67,7 +67,7 @@ class Timers:
     def _wake_due(self, now: float) -> None:
         while self._order and self._order[0] <= now:
             key = heapq.heappop(self._order)
-            for sleeper in self._buckets.pop(key):
-                if sleeper.due <= key + GRANULARITY:
+            for sleeper, when in self._buckets.pop(key):
+                if sleeper.due == when:  # else it was set anew, and has an entry of its own
                     sleeper.due = math.inf
                     sleeper.wake()
