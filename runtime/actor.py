@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import outcome
 import trio
 
 from ..errors import FailureReason
@@ -27,6 +28,8 @@ from .state import Event, State
 from .vigil import keep, missed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     import tenacity
 
     from ..supervisors.spec import TaskStatus
@@ -108,7 +111,8 @@ class Actor:
             task_status.started(connection)
             while not self.stopping:
                 with trio.CancelScope() as self._bound:
-                    await self._live()
+                    while not self.stopping:
+                        await _WORK[connection.state](self)
                 self._interrupted()
         except Exception as error:
             await self._crashed(error)
@@ -119,21 +123,11 @@ class Actor:
             if connection.state is not State.FAILED or self.stopping:
                 await self._close()
 
-    async def _live(self) -> None:
-        """Do what the state asks for, until stopped or interrupted."""
-        connection = self.connection
-        while not self.stopping:
-            match connection.state:
-                case State.CONNECTING:
-                    await connect(self)
-                case State.READY:
-                    await keep(self)
-                case _:
-                    await back_off(self)
-
     def _interrupted(self) -> None:
         """Our scope was cancelled: something else is to be done now, or a call took too long."""
-        self._raise_injected()
+        if self._injected is not None:
+            error, self._injected = self._injected, None
+            raise error
         calling, self.calling = self.calling, None
         if calling is None or self.stopping:
             return
@@ -226,23 +220,23 @@ class Actor:
 
     def inject(self, error: BaseException) -> None:
         """Raise `error` in this task: a crash that was found elsewhere."""
-        self._injected = error
-        self.wake()
+        task, self._parked = self._parked, None
+        if task is not None:
+            trio.lowlevel.reschedule(task, outcome.Error(error))
+        else:
+            self._injected = error
+            self.wake()
 
     # -- waiting ------------------------------------------------------------------------------
 
-    async def park(self, when: float) -> None:
-        """Wait until `when` (trio's clock), a signal, a nudge or a stop; raise what is injected."""
-        if not (self.signal or self.nudged or self._injected or self.stopping):
-            self.kernel.timers.set(self, when, trio.current_time())
-            self._parked = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
-        self._raise_injected()
-
-    def _raise_injected(self) -> None:
-        if self._injected is not None:
-            error, self._injected = self._injected, None
-            raise error
+    def park(self, when: float) -> Awaitable[object]:
+        """To be awaited: until `when` (trio's clock), a signal, a nudge or a stop."""
+        # Not itself a coroutine function: a thousand parked actors would each keep its frame.
+        if self.signal or self.nudged or self._injected or self.stopping:
+            return _nothing()
+        self.kernel.timers.set(self, when, trio.current_time())
+        self._parked = trio.lowlevel.current_task()
+        return trio.lowlevel.wait_task_rescheduled(self._abort)  # noqa: ASYNC105 - by the caller
 
     def _abort(self, _: Any) -> trio.lowlevel.Abort:
         self._parked = None
@@ -265,3 +259,14 @@ class Actor:
         """End a backoff."""
         self.nudged = True
         self.rouse()
+
+
+async def _nothing() -> None:
+    """What there is to wait for when something has happened already."""
+
+
+_WORK: Mapping[State, Callable[[Actor], Awaitable[None]]] = {
+    State.CONNECTING: connect,
+    State.READY: keep,
+    State.FAILED: back_off,
+}

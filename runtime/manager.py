@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import AsyncExitStack, asynccontextmanager
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import sniffio
@@ -45,8 +45,9 @@ class ConnectionManager:
         self.metrics = Exposition(None)
         self.urls: tuple[str, ...] = ()  # where the exporter listens
         self._connections: Mapping[str, Connection] = kernel.connections
-        self._serving = kernel.serving
-        self._thread = kernel.thread
+        # One look-up checks the thread as well: others find no `serving` here.
+        self._here = threading.local()
+        self._here.serving = kernel.serving
 
     # -- by name ------------------------------------------------------------------------------
 
@@ -98,17 +99,17 @@ class ConnectionManager:
             ConnectionNotReady: not ready in time, or stopped, or the manager is closing.
             HostMismatch: called from another thread or process than the one it was opened in.
         """
-        database = self._serving.get(name)
-        if database is not None and get_ident() == self._thread:
-            return database
-        return await self.get_document_db(name).get_database(timeout=timeout)
+        try:
+            return self._here.serving[name]
+        except (KeyError, AttributeError):  # not ready; or not here, which the slow path tells
+            return await self.get_document_db(name).get_database(timeout=timeout)
 
     def database(self, name: str | None = None) -> Any:
         """The native database object, now; errors as `get_database`, without the waiting."""
-        database = self._serving.get(name)
-        if database is not None and get_ident() == self._thread:
-            return database
-        return self.get_document_db(name).database()
+        try:
+            return self._here.serving[name]
+        except (KeyError, AttributeError):
+            return self.get_document_db(name).database()
 
     # -- readiness ----------------------------------------------------------------------------
 

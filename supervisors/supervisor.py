@@ -217,7 +217,8 @@ class Supervisor:
         child.value = NOT_STARTED
         child.error = None
         self._active += 1
-        self._nursery.start_soon(self._run, child, name=child.spec.id)
+        run = self._run_cancellable if child.spec.ask is None else self._run
+        self._nursery.start_soon(run, child, name=child.spec.id)
 
     async def _start_and_wait(self, child: Child) -> Any:
         child.up = trio.Event()
@@ -235,38 +236,30 @@ class Supervisor:
             raise ChildStartFailed(child.spec.id) from child.error
         return child.value
 
+    async def _run_cancellable(self, child: Child) -> None:
+        """The task of a child that cannot be asked to end."""
+        with child.new_scope():
+            await self._run(child)
+
     async def _run(self, child: Child) -> None:
-        """One child's task, from its first incarnation to the end of its last."""
+        """One child's task: incarnation after incarnation, until policy or a command ends it."""
         child.task = trio.lowlevel.current_task()
+        run = child.spec.run
         try:
-            if child.spec.ask is not None:
-                # Who can be asked to end needs no scope to be cancelled through.
-                await self._incarnations(child)
-                return
-            with child.new_scope():
-                await self._incarnations(child)
-        except Exception as error:  # noqa: BLE001 - an error beside the cancellation
-            child.error = error
-            self._emit_ended(child, error, stopping=True)
+            while child.state is not ChildState.STOPPING:  # asked before it ran, or between two
+                child.error = None
+                try:
+                    await run(task_status=child)
+                except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
+                    child.error = error
+                if not self._after_end(child, child.error):
+                    return
+                child.value = NOT_STARTED
+                child.state = ChildState.STARTING
+                # A child that fails without ever waiting must not starve the others.
+                await trio.lowlevel.checkpoint()
         finally:
             self._gone(child)
-
-    async def _incarnations(self, child: Child) -> None:
-        """Run it, again and again, until policy or a command ends it."""
-        run = child.spec.run
-        while child.state is not ChildState.STOPPING:  # asked before it ran, or between two
-            error: BaseException | None = None
-            try:
-                await run(task_status=child)
-            except Exception as exc:  # noqa: BLE001 - whatever escapes is the policy's
-                error = exc
-            child.error = error
-            if not self._after_end(child, error):
-                return
-            child.value = NOT_STARTED
-            child.state = ChildState.STARTING
-            # A child that fails without ever waiting must not starve the others.
-            await trio.lowlevel.checkpoint()
 
     def _after_end(self, child: Child, error: BaseException | None) -> bool:
         """Decide what follows the end of an incarnation: True to run again."""
