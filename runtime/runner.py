@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from .manager import opened
 from .redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from ..errors import SettingsProblem
     from .loading import LoadedSettings, Source
@@ -38,6 +39,8 @@ logger = logging.getLogger("moorings")
 # The watchdog fires this much after the shutdown's own bound, in seconds: a shutdown that ends
 # at its bound must be able to say so first.
 _GRACE = 0.25
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(
@@ -173,11 +176,10 @@ class _Program:
 
     async def main(self) -> None:
         """Everything, in order; ends when the connections and the exporter have."""
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._heed, signals)
+        async with trio.open_nursery() as nursery:
+            with self._heeding(nursery):
                 await self._run_connections()
-                nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
         if self._error is not None:
             raise self._error
 
@@ -211,22 +213,40 @@ class _Program:
             self.function_failed = True
             raise
 
-    async def _heed(self, signals: Any) -> None:
-        """First signal: drain, then cancel. Second: leave at once."""
-        async with trio.open_nursery() as nursery:
-            async for number in signals:
-                name = signal.Signals(number).name
-                if self._draining:
-                    logger.warning("%s again: leaving at once", name)
-                    self._leave(128 + number)
-                logger.info("%s: shutting down", name)
-                self._draining = True
-                nursery.start_soon(self._drain)  # a second signal is heeded meanwhile
+    @contextmanager
+    def _heeding(self, nursery: trio.Nursery) -> Iterator[None]:
+        """First signal: drain, then cancel. Second: leave at once.
 
-    async def _drain(self) -> None:
+        Not trio's `open_signal_receiver`, which needs the loop: a function that holds it would
+        neither be ended by the watchdog nor by a second signal.
+        """
+        token = trio.lowlevel.current_trio_token()
+
+        def heed(number: int, _: object) -> None:
+            # Between any two instructions of whatever runs: others' locks may be held, so that
+            # nothing is logged here.
+            if self._draining:
+                threading.Thread(target=self._leave_for, args=(number,), daemon=True).start()
+                return
+            self._draining = True
+            self._arm(self._runtime.drain_delay)
+            token.run_sync_soon(nursery.start_soon, self._drain, number)
+
+        before = {number: signal.signal(number, heed) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _leave_for(self, number: int) -> None:
+        logger.warning("%s again: leaving at once", signal.Signals(number).name)
+        self._leave(128 + number)
+
+    async def _drain(self, number: int) -> None:
+        logger.info("%s: shutting down", signal.Signals(number).name)
         if self._manager is not None:
             self._manager.kernel.draining = True
-        self._arm(self._runtime.drain_delay)
         await trio.sleep(self._runtime.drain_delay)
         self._scope.cancel()
 

@@ -1,0 +1,144 @@
+"""`moorings` as a process of its own: what it writes can be waited for, and it is ended with us."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import signal
+    from pathlib import Path
+
+SECONDS = 30.0
+"""How long anything that was asked for may take to happen."""
+
+
+class Program:
+    """One `python -m moorings …`."""
+
+    def __init__(self, *arguments: str, cwd: Path, environ: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "moorings", *arguments],
+            cwd=cwd,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self._news = threading.Condition()
+        self._lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._readers = [
+            threading.Thread(target=self._read, args=("stdout", self.process.stdout)),
+            threading.Thread(target=self._read, args=("stderr", self.process.stderr)),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def stdout(self) -> str:
+        return "".join(self._lines["stdout"])
+
+    @property
+    def stderr(self) -> str:
+        return "".join(self._lines["stderr"])
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What it has logged; fails where a line is no JSON."""
+        return [json.loads(line) for line in self.stderr.splitlines()]
+
+    def said(self, text: str) -> str:
+        """Wait for a line of either stream with `text` in it."""
+        deadline = time.monotonic() + SECONDS
+        with self._news:
+            while True:
+                for line in (*self._lines["stdout"], *self._lines["stderr"]):
+                    if text in line:
+                        return line
+                ended = not any(reader.is_alive() for reader in self._readers)
+                if ended or not self._news.wait(deadline - time.monotonic()):
+                    pytest.fail(f"never said {text!r}:\n{self.stdout}\n{self.stderr}")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait for its end, and return its status."""
+        status = self.process.wait(SECONDS)
+        for reader in self._readers:
+            reader.join(SECONDS)
+        return status
+
+    def url(self) -> str:
+        """Where it serves, once it does."""
+        return self.said("serving http://").partition("serving ")[2].partition("/ ,")[0]
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a page of its own."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(self.url() + path, timeout=SECONDS) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def becomes_ready(self) -> None:
+        deadline = time.monotonic() + SECONDS
+        while (answer := self.get("/readyz"))[0] != 200:
+            assert time.monotonic() < deadline, answer
+
+    def finish(self) -> None:
+        """Kill it if it still runs, and let everything of it go."""
+        self.process.kill()
+        self.ended()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+
+    def _read(self, name: str, stream: IO[str]) -> None:
+        for line in stream:
+            with self._news:
+                self._lines[name].append(line)
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+
+Start = Callable[..., Program]
+
+
+def clean_environ(**variables: str) -> dict[str, str]:
+    """This process's environment without anything of Moorings' but `variables`; any port will do.
+
+    Warnings end in errors there as well as here.
+    """
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MOORINGS_")}
+    return kept | {"MOORINGS_RUNTIME__EXPORTER__PORT": "0"} | variables
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts `moorings` with the given arguments in `tmp_path`; keywords are variables."""
+    running: list[Program] = []
+
+    def begin(*arguments: str, **variables: str) -> Program:
+        program = Program(*arguments, cwd=tmp_path, environ=clean_environ(**variables))
+        running.append(program)
+        return program
+
+    yield begin
+    for program in running:
+        program.finish()
