@@ -1,4 +1,7 @@
-"""Fixtures that every test may use. Those for real servers are in `mongod_fixtures.py`."""
+"""Fixtures that every test may use.
+
+Those for real servers are in `mongod_fixtures.py`, the scripted provider in `scripted.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,4 +12,4 @@ from pathlib import Path
 # its folder is. Only plugins are imported that way; test modules import fixtures, never each other.
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["mongod_fixtures"]
+pytest_plugins = ["mongod_fixtures", "processes", "scripted"]
