@@ -38,6 +38,8 @@ _SHARE: Final = 0.9
 """The part of its time that a command takes for itself. The rest is for its error to arrive: the
 driver's knows the cause, the runtime's cancellation does not."""
 
+_SELECTION_STEP: Final = 0.5
+"""While it waits for a server, in seconds, PyMongo looks at its own time limit only this often."""
 
 _DRAIN_SHARE: Final = 0.7
 """The part of `close_timeout` that calls under way have to finish; what is left of `_SHARE` is for
@@ -240,6 +242,9 @@ def _command(
     from pymongo.errors import ServerSelectionTimeoutError  # noqa: PLC0415
 
     try:
+        if not driver.topology_description.has_readable_server(driver.read_preference):
+            # Or the runtime would cut it off first, and call a refused connection a timeout.
+            seconds = max(seconds - _SELECTION_STEP, seconds / 2)
         with pymongo.timeout(seconds):
             driver[database].command(command, read_preference=driver.read_preference)
     except ServerSelectionTimeoutError as error:
