@@ -8,13 +8,14 @@ end last.
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from ..errors import ConnectionNotReady, RestartIntensityExceeded
-from ..supervisors.supervisor import open_supervisor
+from ..supervisors.opening import open_supervisor
 from .backoff import decorrelated
 from .http import create_app
 from .kernel import ROOT_INTENSITY, ROOT_PERIOD
@@ -64,7 +65,21 @@ async def running(kernel: Kernel, settings: RuntimeSettings) -> AsyncGenerator[N
             pass  # the kernel was told first, and holds it as its failure
         finally:
             kernel.end()
+    if kernel.failure is not None and trio.current_effective_deadline() > -math.inf:
+        # Escalation cancels the block from two nested scopes, and only the outer one, which is
+        # behind us, would have taken its cancellation. Nobody outside is waiting for it.
+        block_error = _without_cancellation(block_error)
     raise_outcome(block_error, kernel.failure)
+
+
+def _without_cancellation(error: BaseException | None) -> BaseException | None:
+    match error:
+        case trio.Cancelled():
+            return None
+        case BaseExceptionGroup():
+            return error.split(trio.Cancelled)[1]
+        case _:
+            return error
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from ..errors import (
     RestartIntensityExceeded,
     SupervisorError,
 )
+from .opening import open_supervisor
 from .spec import (
     AutoShutdown,
     ChildCounts,
@@ -26,7 +27,7 @@ from .spec import (
     SupervisorEvent,
     TaskStatus,
 )
-from .supervisor import Supervisor, open_supervisor
+from .supervisor import Supervisor
 
 __all__ = [
     "AutoShutdown",

@@ -8,7 +8,6 @@ that concern several children belong there.
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -24,9 +23,9 @@ from ..errors import (
     did_you_mean,
 )
 from .child import NOT_STARTED, Child
+from .observers import Observers
 from .policy import RestartWindow, runs_again
 from .spec import (
-    AutoShutdown,
     ChildCounts,
     ChildEnded,
     ChildInfo,
@@ -37,14 +36,12 @@ from .spec import (
     ChildUnstopped,
     Escalated,
     Restart,
-    Strategy,
-    check_budget,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from .spec import SupervisorEvent, SupervisorObserver
+    from .spec import SupervisorObserver
 
 logger = logging.getLogger("moorings.supervisors")
 
@@ -70,13 +67,13 @@ class Supervisor:
         self._nursery = nursery
         self._ordered = ordered
         self._window = RestartWindow(intensity, period)
-        self._observers = list(observers)
+        self._observers = Observers(observers)
         self._children: dict[str, Child] = {}
         self._stopping = False
         self._active = 0
         self._quiet: trio.Event | None = None
-        self._body = trio.CancelScope()
-        self._escalation: RestartIntensityExceeded | None = None
+        self.body = trio.CancelScope()
+        self.escalation: RestartIntensityExceeded | None = None
         self.restarts: dict[str, int] = {"crash": 0, "exit": 0, "start_failed": 0}
         """How often a child was restarted, by reason."""
 
@@ -265,7 +262,7 @@ class Supervisor:
         """Decide what follows the end of an incarnation: True to run again."""
         stopping = child.state is ChildState.STOPPING
         if self._observers:
-            self._emit_ended(child, error, stopping=stopping)
+            self._observers.tell(ChildEnded(self.name, child.spec.id, error, stopping))
         if stopping or self._stopping:
             return False
         failed_start = child.value is NOT_STARTED
@@ -280,7 +277,7 @@ class Supervisor:
         reason = "start_failed" if failed_start else "exit" if error is None else "crash"
         self.restarts[reason] += 1
         if self._observers:
-            self._emit(ChildRestarting(self.name, child.spec.id, reason, child.restarts))
+            self._observers.tell(ChildRestarting(self.name, child.spec.id, reason, child.restarts))
         return True
 
     def _too_many(self, child: Child) -> bool:
@@ -295,15 +292,15 @@ class Supervisor:
     def _escalate(self, child: Child, error: BaseException | None) -> None:
         escalation = RestartIntensityExceeded(self.name, child.spec.id, len(self._window))
         escalation.__cause__ = error
-        self._escalation = escalation
-        self._emit(Escalated(self.name, child.spec.id, escalation))
+        self.escalation = escalation
+        self._observers.tell(Escalated(self.name, child.spec.id, escalation))
         self._stopping = True
-        self._nursery.start_soon(self._stop_children, name=f"{self.name}: stop")
-        self._body.cancel()
+        self._nursery.start_soon(self.stop_children, name=f"{self.name}: stop")
+        self.body.cancel()
 
     def _child_started(self, child: Child) -> None:
         if self._observers:
-            self._emit(ChildStarted(self.name, child.spec.id, child.restarts))
+            self._observers.tell(ChildStarted(self.name, child.spec.id, child.restarts))
 
     def _gone(self, child: Child) -> None:
         if child.spec.restart is Restart.TEMPORARY and child.up is None:
@@ -315,7 +312,7 @@ class Supervisor:
 
     # -- stopping -----------------------------------------------------------------------------
 
-    async def _stop_children(self) -> None:
+    async def stop_children(self) -> None:
         """Stop every child: the last started first, or all together when unordered."""
         self._stopping = True
         with trio.CancelScope(shield=True):
@@ -361,106 +358,4 @@ class Supervisor:
             shutdown,
             stack,
         )
-        self._emit(ChildUnstopped(self.name, child.spec.id, shutdown, stack))
-
-    # -- events -------------------------------------------------------------------------------
-
-    def _emit_ended(self, child: Child, error: BaseException | None, *, stopping: bool) -> None:
-        self._emit(ChildEnded(self.name, child.spec.id, error, stopping))
-
-    def _emit(self, event: SupervisorEvent) -> None:
-        for observer in tuple(self._observers):
-            try:
-                observer(event)
-            except Exception:
-                # Never fatal, never twice: a broken observer must not take the tree along.
-                self._observers.remove(observer)
-                logger.exception("removed a broken supervisor observer")
-
-
-@asynccontextmanager
-async def open_supervisor(
-    *,
-    name: str,
-    strategy: Strategy = Strategy.ONE_FOR_ONE,
-    intensity: int = 1,
-    period: float = 5.0,
-    auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
-    ordered: bool = True,
-    observers: Iterable[SupervisorObserver] = (),
-) -> AsyncGenerator[Supervisor, None]:
-    """Run a supervisor for as long as the block runs; stop its children when the block ends.
-
-    Children live in shielded scopes: cancellation from outside reaches the block, and then begins
-    the same ordered stop as its normal end.
-
-    Args:
-        name: what events and errors call it.
-        strategy: which children are restarted when one ends.
-        intensity: more than this many restarts within `period` seconds end the supervisor.
-        period: that window, in seconds.
-        auto_shutdown: whether the end of significant children ends the supervisor.
-        ordered: False: children start and stop together, each on its own budget (OTP's
-            simple_one_for_one).
-        observers: called with each event; one that raises is removed and logged.
-
-    Raises:
-        RestartIntensityExceeded: bare, from the child's last error; together with the block's own
-            error, in one group, if the block failed as well.
-        ValueError: an argument is out of range.
-    """
-    check_budget(f"supervisor {name!r}", intensity, period)
-    if strategy is not Strategy.ONE_FOR_ONE or auto_shutdown is not AutoShutdown.NEVER:
-        raise NotImplementedError(
-            f"supervisor {name!r}: only {Strategy.ONE_FOR_ONE} without auto_shutdown is built yet"
-        )
-    block_error: BaseException | None = None
-    async with trio.open_nursery() as host:
-        # One shield for all children: the block stays cancellable, they are not.
-        nursery, over = await host.start(_shielded_nursery)
-        supervisor = Supervisor(
-            nursery,
-            name=name,
-            intensity=intensity,
-            period=period,
-            ordered=ordered,
-            observers=observers,
-        )
-        try:
-            with supervisor._body:  # noqa: SLF001 - this function is the other half of the class
-                yield supervisor
-        except BaseException as exc:  # noqa: BLE001 - raised below, outside the nursery's group
-            block_error = exc
-        await supervisor._stop_children()  # noqa: SLF001
-        over.set()
-    _raise_outcome(block_error, supervisor._escalation)  # noqa: SLF001
-
-
-async def _shielded_nursery(
-    *, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.Event]]
-) -> None:
-    over = trio.Event()
-    with trio.CancelScope(shield=True):
-        async with trio.open_nursery() as nursery:
-            task_status.started((nursery, over))
-            await over.wait()
-
-
-def _raise_outcome(
-    block_error: BaseException | None, escalation: RestartIntensityExceeded | None
-) -> None:
-    """Let the block's own error through as it is; escalation bare; both in one group."""
-    if block_error is not None and escalation is not None:
-        if isinstance(block_error, trio.Cancelled):
-            # Cancellation must stay recognisable to the scope it belongs to.
-            raise block_error from escalation
-        raise BaseExceptionGroup(
-            "the block failed and its supervisor gave up", [block_error, escalation]
-        ) from None
-    if block_error is not None:
-        raise block_error
-    if escalation is not None:
-        raise escalation
-
-
-__all__ = ["Supervisor", "open_supervisor"]
+        self._observers.tell(ChildUnstopped(self.name, child.spec.id, shutdown, stack))
