@@ -213,6 +213,9 @@ def _rehearse(settings: MongoSettings) -> None:
     from .mongo_errors import redact  # noqa: PLC0415
 
     url, arguments = settings.parsed_url, settings._credentials(settings.parsed_url)  # noqa: SLF001
+    for name in ("username", "password"):
+        if isinstance(getattr(settings, name), SecretReference):
+            arguments[name] = "resolved later"
     options = {
         name: value
         for name, value in settings._given().items()  # noqa: SLF001 - one unit

@@ -253,3 +253,20 @@ def test_importing_the_provider_imports_no_driver() -> None:
         "sys.exit(any(name in sys.modules for name in ('pymongo', 'motor', 'gridfs')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_credentials_by_reference_are_checked_without_their_values() -> None:
+    """What the driver requires together is there, though its values are not known yet."""
+    reference = {"path": "database/jobs", "key": "password"}
+    MongoSettings.model_validate(
+        {
+            "url": "mongodb+srv://cluster.example.net",
+            "database_name": "jobs",
+            "username": "worker",
+            "password": reference,
+        }
+    )
+    with pytest.raises(ValidationError, match="user name"):
+        MongoSettings.model_validate(
+            {"url": "mongodb://h", "database_name": "jobs", "password": reference}
+        )

@@ -1,0 +1,77 @@
+"""Every snippet of the README is run, or validated, as it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from moorings.runtime.loading import load_settings
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def execute(directory: Path, *command: str) -> str:
+    (directory / "settings.toml").write_text(blocks("toml")[0])
+    found = subprocess.run(
+        [sys.executable, *command],
+        check=False,
+        cwd=directory,
+        env={"MOORINGS_RUNTIME__EXPORTER__PORT": "0", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+@pytest.mark.parametrize("number", range(len(blocks("toml"))))
+def test_every_settings_file_is_valid(number: int) -> None:
+    settings = blocks("toml")[number]
+    for env in {"default", *re.findall(r"^\[(\w+)\.", settings, re.MULTILINE)}:
+        document = tomllib.loads(settings)
+        loaded = load_settings(document, env=env, environ={})
+        assert "jobs" in loaded.settings.database.documents
+
+
+def test_the_worker_runs_under_moorings_run(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(blocks("python")[0])
+    command = next(
+        line.split() for line in "".join(blocks("sh")).splitlines() if "worker:main" in line
+    )
+    assert execute(tmp_path, "-m", *command) == "done: 3\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(1, ["{'page': '/'}"]), (2, ["lost: network", "back, generation 1"])]
+)
+def test_every_program_runs_as_it_stands(tmp_path: Path, number: int, says: list[str]) -> None:
+    (tmp_path / "program.py").write_text(blocks("python")[number])
+    shown = execute(tmp_path, "program.py")
+    for line in says:
+        assert line in shown
+
+
+def test_every_program_is_run_above() -> None:
+    assert len(blocks("python")) == 3
+
+
+def test_every_command_shown_exists() -> None:
+    shown = re.findall(r"^(?:\$ )?moorings (\w+)", "".join(blocks("sh")), re.MULTILINE)
+    mentioned = re.findall(r"`moorings (\w+)", README.read_text())
+    for command in {*shown, *mentioned}:
+        subprocess.run(
+            [sys.executable, "-m", "moorings", command, "--help"],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
