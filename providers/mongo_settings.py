@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from . import mongo_url
 from .mongo_options import is_tls, problems
-from .references import Secret, SecretReference  # noqa: TC001 - pydantic evaluates annotations
+from .references import Secret, SecretReference
 
 _DRIVER: Final = ("pymongo", "motor")
 
