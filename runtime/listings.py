@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -160,15 +161,16 @@ def show_status(
     """Ask a running program; 69 when it does not answer."""
     url = (_served_at(files, env) if url is None else url).rstrip("/")
     try:
-        statuses = json.loads(_get(f"{url}/connections"))
-    except (OSError, ValueError) as error:
+        answer = json.loads(_get(f"{url}/connections"))
+        statuses = [_status(fields) for fields in answer]
+    except (OSError, KeyError, TypeError, ValueError) as error:
         print(f"moorings: {url} does not answer: {_why(error)}", file=sys.stderr)
         return ExitStatus.UNAVAILABLE
     if as_json:
-        print(json.dumps(statuses, indent=2))
+        print(json.dumps(answer, indent=2))
     else:
         now = time.time()
-        rows = [status_row(_status(status), now) for status in statuses]
+        rows = [status_row(status, now) for status in statuses]
         print_table(STATUS_HEADERS, rows, coloured="state")
     return ExitStatus.OK
 
@@ -196,18 +198,20 @@ def _why(error: Exception) -> str:
             return f"status {error.code}, {said}"
         case urllib.error.URLError(reason=reason):
             return str(reason)
-        case json.JSONDecodeError():
-            return "what serves there is not Moorings"
-        case _:
+        case OSError():
             return str(error)
+        case _:
+            return "what serves there is not Moorings"
 
 
 def _status(fields: dict[str, Any]) -> ConnectionStatus:
-    reason = fields["reason"]
+    """A status as it was before it was JSON; what a later version adds is left out."""
+    known = {field.name: fields[field.name] for field in dataclasses.fields(ConnectionStatus)}
+    reason = known["reason"]
     return ConnectionStatus(
-        **fields
+        **known
         | {
-            "state": State(fields["state"]),
+            "state": State(known["state"]),
             "reason": None if reason is None else FailureReason(reason),
         }
     )

@@ -9,7 +9,9 @@ import re
 import signal
 import socket
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
@@ -514,6 +516,43 @@ def test_status_of_nobody_is_69(moorings: Any) -> None:
     assert status == 69
     assert out == ""
     assert f"{url} does not answer: [Errno 111] Connection refused" in err
+
+
+@pytest.fixture
+def stranger() -> Iterator[Callable[[bytes], str]]:
+    """Serves one body, whatever is asked for; gives its URL."""
+    servers = []
+
+    def serve(body: bytes) -> str:
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        server = HTTPServer(("127.0.0.1", 0), Answer)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield serve
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[1]", b'{"a": 1}', b'[{"name": "x"}]', b"7"])
+def test_status_of_something_else_is_69(
+    moorings: Any, stranger: Callable[[bytes], str], body: bytes
+) -> None:
+    status, _, err = moorings("status", "--url", stranger(body))
+    assert status == 69
+    assert "what serves there is not Moorings" in err
 
 
 # -- config
