@@ -79,6 +79,7 @@ class Connection:
         "_actor",
         "_attempt",
         "_changed",
+        "_decided",
         "_commands",
         "_database",
         "_error",
@@ -123,7 +124,8 @@ class Connection:
         self.hooks: tuple[Hook, ...] = ()
         self.hooks_pending = False
         self._commands: trio.Lock | None = None
-        self._changed: trio.Event | None = None
+        self._changed: trio.Event | None = None  # for those who watch
+        self._decided: trio.Event | None = None  # for those who wait: ready, or never
         self._since = time.time()
         self._generation = 0
         self._attempt = 0
@@ -221,7 +223,9 @@ class Connection:
         self.check_waitable()
         with trio.move_on_after(max(seconds, 0.0)):
             while self._database is None:
-                await self.next_change()
+                if self._decided is None:
+                    self._decided = trio.Event()
+                await self._decided.wait()
                 self.check_waitable()
         if not self.is_ready():
             raise self.not_ready(f"was not ready within {seconds:g} s")
@@ -351,6 +355,8 @@ class Connection:
             self._error = error
         self.measurements.transitions[EDGE_INDEX[source, target]] += 1
         self._serve(database)
+        if target is State.STOPPED:
+            self.release_waiters()
         self._refresh()
         self._kernel.stepped(self, source, event, target, cause)
 
@@ -363,8 +369,11 @@ class Connection:
     def _serve(self, database: Any) -> None:
         """Hand out `database` from now on; None: nothing."""
         if database is not self._database:
-            self._database = None if self.hooks_pending else database
+            withheld = self.hooks_pending or self._kernel.closing
+            self._database = None if withheld else database
             self._kernel.serve(self.name, self._database)
+            if self._database is not None:
+                self.release_waiters()
 
     def _refresh(self) -> None:
         """Replace the facts that the status is made of, and wake those who wait for a change."""
@@ -378,6 +387,12 @@ class Connection:
             self._next_attempt_at,
         )
         self._wake()
+
+    def release_waiters(self) -> None:
+        """Wake those who wait for `ready`, all together: it has come, or it will not."""
+        decided, self._decided = self._decided, None
+        if decided is not None:
+            decided.set()
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, None

@@ -352,6 +352,7 @@ class Kernel:
         self.serving.clear()
         for connection in self.connections.values():
             connection._database = None  # noqa: SLF001
+            connection.release_waiters()
             connection._wake()  # noqa: SLF001
 
     def end(self) -> None:
