@@ -19,6 +19,16 @@ NOT_STARTED: Any = object()
 """The value of a child that has not said `started` yet."""
 
 
+class Starting:
+    """What the one who starts a child waits for: its first value, or its end without one."""
+
+    __slots__ = ("over", "value")
+
+    def __init__(self) -> None:
+        self.over = trio.Event()
+        self.value: Any = NOT_STARTED
+
+
 class Child:
     """The bookkeeping of one child; and the `task_status` that its `run` is handed."""
 
@@ -27,11 +37,12 @@ class Child:
         "_scope",
         "_told",
         "error",
+        "reported",
         "restarts",
         "spec",
+        "starting",
         "state",
         "task",
-        "up",
         "value",
         "window",
     )
@@ -48,7 +59,8 @@ class Child:
         self.state = ChildState.STOPPED
         self.value: Any = NOT_STARTED
         # Events are made for those who wait: a thousand children start without a single one.
-        self.up: trio.Event | None = None
+        self.starting: Starting | None = None
+        self.reported = False  # that it did not stop in time
         self.task: trio.lowlevel.Task | None = None
         self._ended: trio.Event | None = None
         self._scope: trio.CancelScope | None = None
@@ -68,8 +80,11 @@ class Child:
         if self.state is ChildState.STARTING:
             self.state = ChildState.RUNNING
         self.value = value
-        if self.up is not None:
-            self.up.set()
+        starting, self.starting = self.starting, None
+        if starting is not None:
+            # Kept for the starter: by the time it runs we may have crashed and begun anew.
+            starting.value = value
+            starting.over.set()
         self._told(self)
 
     def stop(self) -> None:
@@ -86,10 +101,19 @@ class Child:
         """The task is over."""
         self.state = ChildState.STOPPED
         self.task = None
-        for event in (self.up, self._ended):
-            if event is not None:
-                event.set()
-        self._ended = None
+        self.reported = False
+        starting, self.starting = self.starting, None
+        if starting is not None:
+            starting.over.set()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended.set()
+
+    def is_overdue(self) -> bool:
+        """Whether it should have ended and nobody has said so; True once per stop."""
+        overdue = self.state is not ChildState.STOPPED and not self.reported
+        self.reported |= overdue
+        return overdue
 
     async def wait_ended(self) -> None:
         """Wait until the task is over; at once without one."""

@@ -22,7 +22,7 @@ from ..errors import (
     SupervisorError,
     did_you_mean,
 )
-from .child import NOT_STARTED, Child
+from .child import NOT_STARTED, Child, Starting
 from .observers import Observers
 from .policy import RestartWindow, runs_again
 from .spec import (
@@ -101,7 +101,8 @@ class Supervisor:
         try:
             return await self._start_and_wait(child)
         except BaseException:
-            self._children.pop(spec.id, None)
+            if self._children.get(spec.id) is child:
+                del self._children[spec.id]
             raise
 
     def start_children_nowait(self, specs: Sequence[ChildSpec]) -> None:
@@ -173,7 +174,7 @@ class Supervisor:
         """Every child, in start order."""
         return tuple(
             ChildInfo(c.spec.id, c.state, c.spec.restart, c.spec.significant, c.restarts)
-            for c in self._children.values()
+            for c in tuple(self._children.values())  # metrics ask from other threads
         )
 
     def count_children(self) -> ChildCounts:
@@ -218,55 +219,66 @@ class Supervisor:
         self._nursery.start_soon(run, child, name=child.spec.id)
 
     async def _start_and_wait(self, child: Child) -> Any:
-        child.up = trio.Event()
+        starting = child.starting = Starting()
         self._spawn(child)
         try:
-            await child.up.wait()
+            await starting.over.wait()
         except trio.Cancelled:
             child.stop()
             with trio.CancelScope(shield=True):
                 await self._wait_stopped([child])
             raise
-        finally:
-            child.up = None
-        if child.state is ChildState.STOPPED and child.value is NOT_STARTED:
+        if starting.value is NOT_STARTED:
             raise ChildStartFailed(child.spec.id) from child.error
-        return child.value
+        return starting.value
+
+    async def _run(self, child: Child) -> None:
+        """The task of a child that ends by itself when it is asked to."""
+        try:
+            await self._incarnations(child)
+        finally:
+            self._gone(child)
 
     async def _run_cancellable(self, child: Child) -> None:
         """The task of a child that cannot be asked to end."""
-        with child.new_scope():
-            await self._run(child)
-
-    async def _run(self, child: Child) -> None:
-        """One child's task: incarnation after incarnation, until policy or a command ends it."""
-        child.task = trio.lowlevel.current_task()
-        run = child.spec.run
         try:
-            while child.state is not ChildState.STOPPING:  # asked before it ran, or between two
-                child.error = None
-                try:
-                    await run(task_status=child)
-                except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
-                    child.error = error
-                if not self._after_end(child, child.error):
-                    return
-                child.value = NOT_STARTED
-                child.state = ChildState.STARTING
-                # A child that fails without ever waiting must not starve the others.
-                await trio.lowlevel.checkpoint()
+            with child.new_scope() as scope:
+                await self._incarnations(child)
+            if scope.cancelled_caught:
+                self._tell_ended(child, stopping=True)
+        except Exception as error:  # noqa: BLE001 - a child's nursery raised it beside our Cancelled
+            child.error = error
+            self._tell_ended(child, stopping=True)
         finally:
             self._gone(child)
+
+    async def _incarnations(self, child: Child) -> None:
+        """Incarnation after incarnation, until policy or a command ends them."""
+        child.task = trio.lowlevel.current_task()
+        run = child.spec.run
+        while child.state is not ChildState.STOPPING:  # asked before it ran, or between two
+            child.error = None
+            try:
+                await run(task_status=child)
+            except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
+                child.error = error
+            if not self._after_end(child, child.error):
+                return
+            # A child that fails without ever waiting must not starve the others.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _tell_ended(self, child: Child, *, stopping: bool) -> None:
+        if self._observers:
+            self._observers.tell(ChildEnded(self.name, child.spec.id, child.error, stopping))
 
     def _after_end(self, child: Child, error: BaseException | None) -> bool:
         """Decide what follows the end of an incarnation: True to run again."""
         stopping = child.state is ChildState.STOPPING
-        if self._observers:
-            self._observers.tell(ChildEnded(self.name, child.spec.id, error, stopping))
+        self._tell_ended(child, stopping=stopping)
         if stopping or self._stopping:
             return False
         failed_start = child.value is NOT_STARTED
-        if failed_start and child.up is not None:
+        if failed_start and child.starting is not None:
             return False  # the one who started it is told, and decides
         if not runs_again(child.spec.restart, abnormal=error is not None):
             return False
@@ -276,6 +288,8 @@ class Supervisor:
             return False
         reason = "start_failed" if failed_start else "exit" if error is None else "crash"
         self.restarts[reason] += 1
+        child.value = NOT_STARTED
+        child.state = ChildState.STARTING
         if self._observers:
             self._observers.tell(ChildRestarting(self.name, child.spec.id, reason, child.restarts))
         return True
@@ -303,7 +317,7 @@ class Supervisor:
             self._observers.tell(ChildStarted(self.name, child.spec.id, child.restarts))
 
     def _gone(self, child: Child) -> None:
-        if child.spec.restart is Restart.TEMPORARY and child.up is None:
+        if child.spec.restart is Restart.TEMPORARY:
             self._children.pop(child.spec.id, None)
         child.end()
         self._active -= 1
@@ -335,7 +349,7 @@ class Supervisor:
             if not deadline.cancelled_caught:
                 return
             for child in children:
-                if child.spec.shutdown == budget and child.state is not ChildState.STOPPED:
+                if child.spec.shutdown == budget and child.is_overdue():
                     self._report_unstopped(child)
         await self._wait_all_ended(children)
 
