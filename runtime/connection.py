@@ -79,9 +79,9 @@ class Connection:
         "_actor",
         "_attempt",
         "_changed",
-        "_decided",
         "_commands",
         "_database",
+        "_decided",
         "_error",
         "_facts",
         "_generation",
@@ -173,7 +173,7 @@ class Connection:
 
     def is_ready(self) -> bool:
         """Whether `database()` would answer now. From any thread."""
-        return self.state is State.READY and not self.hooks_pending
+        return self._database is not None
 
     def watch(self) -> Watch:
         """An async iterator: the present status, then the newest after each change.
@@ -288,7 +288,12 @@ class Connection:
             ConnectionNotReady: the new client did not come up; the old one stays in place.
         """
         async with self._command():
-            if self.state is State.STOPPED or self._actor is None:
+            while self._actor is None and self.state is not State.STOPPED:
+                # Between two incarnations, or before the first: the next makes a new client.
+                await self.next_change()
+                if self.state is State.CONNECTING:
+                    return
+            if self._actor is None:
                 await self._kernel.start(self)
             else:
                 await replace(self._actor)
@@ -346,8 +351,7 @@ class Connection:
         source = self.state
         target = self.state = transition(source, event)
         self._since = time.time()
-        if target is not State.CONNECTING:
-            self._attempt = 0
+        self._attempt = 1 if target is State.CONNECTING else 0
         if target is not State.FAILED:
             self._next_attempt_at = None
         if reason is not None or target is State.READY or target is State.STOPPED:
