@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean
+.PHONY: help run test test-faults check bench clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,6 +28,9 @@ run: $(VENV)/.run ## serve the embedded default (in memory) until Ctrl-C
 
 test: $(VENV)/.dev ## the tests, under 5 minutes, with a real mongod
 	$(BIN)/python -m pytest
+
+test-faults: $(VENV)/.dev ## outages and elections at the default settings; takes minutes
+	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.dev ## lint, types, imports
 	$(BIN)/ruff check .
