@@ -67,7 +67,9 @@ async def serve(
     try:
         async with trio.open_nursery() as nursery:
             try:
-                handlers = await nursery.start(connections.hold)
+                # In a cancelled scope `start` would wait for the end of this task: for ever.
+                with trio.CancelScope(shield=True):
+                    handlers = await nursery.start(connections.hold)
                 task_status.started(_urls(listeners))
                 await trio.serve_listeners(connections.handle, listeners, handler_nursery=handlers)
             finally:

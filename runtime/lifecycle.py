@@ -95,7 +95,9 @@ async def exporting(
     scope = trio.CancelScope(shield=True)
     async with trio.open_nursery() as nursery:
         try:
-            manager.urls = await nursery.start(_export, manager, settings, scope)
+            # In a cancelled scope `start` would wait for the end of this task, which is shielded.
+            with trio.CancelScope(shield=True):
+                manager.urls = await nursery.start(_export, manager, settings, scope)
             for url in manager.urls:
                 logger.info("serving %s/ , %s/readyz and %s/metrics", url, url, url)
             yield

@@ -56,7 +56,10 @@ async def open_supervisor(
     block_error: BaseException | None = None
     async with trio.open_nursery() as host:
         # One shield for all children: the block stays cancellable, they are not.
-        nursery, over = await host.start(_shielded_nursery)
+        # Shielded as well: in a cancelled scope `start` leaves the task where it is and waits for
+        # its end, which would be never.
+        with trio.CancelScope(shield=True):
+            nursery, over = await host.start(_shielded_nursery)
         try:
             supervisor = Supervisor(
                 nursery,
