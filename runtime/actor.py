@@ -45,7 +45,8 @@ class Actor:
         client: the present client; None before the first attempt.
         calling: what the provider is doing for us right now; None: nothing.
         cut_off: a first attempt of an episode that took too long.
-        delay: the last backoff, in seconds.
+        backoff: the last long backoff, in seconds; 0 after a success.
+        delay: the last delay between two attempts of this episode, in seconds.
         due: when the timers wake or interrupt us, on trio's clock.
         fresh: the next attempt makes a new client.
         misses: pings in a row without an answer.
@@ -54,6 +55,7 @@ class Actor:
         retrying: tenacity's object, made by the first failure.
         signal: what the driver has told and nobody has looked at yet.
         stopping: somebody asked for the end.
+        suspected: the present ping was asked for by a driver's event.
         until: when the long backoff ends, on trio's clock.
     """
 
@@ -62,6 +64,7 @@ class Actor:
         "_injected",
         "_parked",
         "_stale_after",
+        "backoff",
         "calling",
         "client",
         "connection",
@@ -76,6 +79,7 @@ class Actor:
         "retrying",
         "signal",
         "stopping",
+        "suspected",
         "until",
     )
 
@@ -86,10 +90,10 @@ class Actor:
         self.client: Client | None = None
         self.calling: str | None = None
         self.cut_off: AttemptFailed | None = None
-        self.delay = self.proof = self.until = 0.0
+        self.backoff = self.delay = self.proof = self.until = 0.0
         self.due = math.inf
         self.misses = 0
-        self.fresh = self.nudged = self.stopping = False
+        self.fresh = self.nudged = self.stopping = self.suspected = False
         self.retrying: tenacity.AsyncRetrying | None = None
         self.signal: Signal | None = None
         self._bound: trio.CancelScope | None = None
@@ -111,7 +115,7 @@ class Actor:
             task_status.started(connection)
             while not self.stopping:
                 with trio.CancelScope() as self._bound:
-                    while not self.stopping:
+                    while self._undisturbed(self._bound):
                         await _WORK[connection.state](self)
                 self._interrupted()
         except Exception as error:
@@ -122,6 +126,10 @@ class Actor:
             # Also when cancelled: nobody asked in time, but the client has to be closed.
             if connection.state is not State.FAILED or self.stopping:
                 await self._close()
+
+    def _undisturbed(self, bound: trio.CancelScope) -> bool:
+        # A provider may have swallowed our cancellation and answered all the same.
+        return not (self.stopping or bound.cancel_called)
 
     def _interrupted(self) -> None:
         """Our scope was cancelled: something else is to be done now, or a call took too long."""
@@ -159,7 +167,7 @@ class Actor:
         if self.client is not None:
             self.kernel.retire(connection, self.client)
             self.client = None
-        if connection.crashes is not None and connection.crashes.add(trio.current_time()):
+        if connection.crashes is not None and connection.crashes.add(self.kernel.now()):
             connection.crashes.clear()
             self.kernel.log_parked(connection, error)
             await self._wait_for_restart()
@@ -200,6 +208,7 @@ class Actor:
     def lose(self, reason: FailureReason, text: str, cause: BaseException | None = None) -> None:
         """Leave `ready`: proof of life is missing."""
         self.misses = 0
+        self.suspected = False
         self.calling = self.signal = None
         self.connection._step(Event.LOST, reason=reason, error=text, cause=cause)
 
@@ -215,13 +224,14 @@ class Actor:
         self.client = client
         self.calling = None
         self.misses = 0
-        self.proof = trio.current_time()
+        self.proof = self.kernel.now()
         self.wake()
 
     def inject(self, error: BaseException) -> None:
         """Raise `error` in this task: a crash that was found elsewhere."""
         task, self._parked = self._parked, None
         if task is not None:
+            self.due = math.inf
             trio.lowlevel.reschedule(task, outcome.Error(error))
         else:
             self._injected = error
@@ -234,18 +244,20 @@ class Actor:
         # Not itself a coroutine function: a thousand parked actors would each keep its frame.
         if self.signal or self.nudged or self._injected or self.stopping:
             return _nothing()
-        self.kernel.timers.set(self, when, trio.current_time())
+        self.kernel.timers.set(self, when, self.kernel.now())
         self._parked = trio.lowlevel.current_task()
         return trio.lowlevel.wait_task_rescheduled(self._abort)  # noqa: ASYNC105 - by the caller
 
     def _abort(self, _: Any) -> trio.lowlevel.Abort:
         self._parked = None
+        self.due = math.inf
         return trio.lowlevel.Abort.SUCCEEDED
 
     def rouse(self) -> None:
         """End the present wait; a call goes on."""
         task, self._parked = self._parked, None
         if task is not None:
+            self.due = math.inf  # else the wait's end would interrupt what follows it
             trio.lowlevel.reschedule(task)
 
     def wake(self) -> None:

@@ -28,14 +28,12 @@ class AttemptFailed(MooringsError):
     Attributes:
         reason: what the provider takes it for.
         text: one line for people, without credentials.
-        suspicion: the ping that failed was asked for by a driver's event.
     """
 
     def __init__(self, reason: FailureReason, text: str) -> None:
         super().__init__(text)
         self.reason = reason
         self.text = text
-        self.suspicion = False
 
 
 def failure_of(kernel: Kernel, connection: Connection, error: Exception) -> AttemptFailed:
@@ -68,7 +66,16 @@ def timed_out(what: str, seconds: float) -> AttemptFailed:
 class Client:
     """A native client and how far it has come. It is the `notify` that its provider is handed."""
 
-    __slots__ = ("actor", "counted", "database", "hooks_run", "native", "settings", "step")
+    __slots__ = (
+        "_hooking",
+        "actor",
+        "counted",
+        "database",
+        "hooks_run",
+        "native",
+        "settings",
+        "step",
+    )
 
     def __init__(self, actor: Actor, settings: BaseModel) -> None:
         self.actor: Actor | None = actor  # None once retired: nobody listens any more
@@ -76,6 +83,7 @@ class Client:
         self.native: Any = None
         self.database: Any = None
         self.hooks_run = 0
+        self._hooking: trio.Lock | None = None
         self.step = "open"  # what is done, or was done last; for messages
         self.counted = False  # whether it has its generation
 
@@ -128,9 +136,13 @@ class Client:
 
     async def run_hooks(self, connection: Connection, kernel: Kernel) -> None:
         """Run the hooks that have not succeeded on this client yet; errors as `bring_up`."""
-        while self.hooks_run < len(connection.hooks):
-            await self._run_hook(connection, kernel, connection.hooks[self.hooks_run])
-            self.hooks_run += 1
+        if self._hooking is None:
+            self._hooking = trio.Lock()
+        # A late hook may still run when the connection is lost and comes back.
+        async with self._hooking:
+            while self.hooks_run < len(connection.hooks):
+                await self._run_hook(connection, kernel, connection.hooks[self.hooks_run])
+                self.hooks_run += 1
 
     async def _run_hook(self, connection: Connection, kernel: Kernel, hook: Hook) -> None:
         with trio.move_on_after(kernel.hook_timeout) as scope:

@@ -51,7 +51,7 @@ class Endpoint:
         if self.backing_off is None:
             self.backing_off = set()
         self.backing_off.add(actor)
-        if self.sentinel is None:
+        if self.sentinel is None and _can_watch(actor):
             self.sentinel = actor
 
     def leave_backoff(self, actor: Actor) -> None:
@@ -59,12 +59,26 @@ class Endpoint:
         if self.backing_off is not None:
             self.backing_off.discard(actor)
         if self.sentinel is actor:
-            self.sentinel = next(iter(self.backing_off or ()), None)
+            self.sentinel = next(filter(_can_watch, self.backing_off or ()), None)
             if self.sentinel is not None:
                 self.sentinel.rouse()
 
     def server_is_back(self, seen_by: Actor) -> None:
-        """The sentinel's ping succeeded: end the others' backoff, spread over a second."""
-        for actor in tuple(self.backing_off or ()):
+        """The sentinel's ping succeeded: end the others' backoff, spread over a second.
+
+        Their watch is over: each of them as the next sentinel would find the server there, too,
+        and hasten all that are left once more, until they came in a herd.
+        """
+        others, self.backing_off = self.backing_off, None
+        for actor in others or ():
             if actor is not seen_by:
                 hasten(actor)
+
+
+def _can_watch(actor: Actor) -> bool:
+    """Whether the success of a ping would be news: it is what failed in the last attempt.
+
+    Where opening failed there is nothing to ping with; where the ping succeeded, and verification
+    or a hook failed, it would succeed again and turn the long backoff into a hot loop.
+    """
+    return actor.client is not None and actor.client.step == "ping"

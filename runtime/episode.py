@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 async def connect(actor: Actor) -> None:
     """One episode; leaves the connection `ready` or `failed`, unless it is interrupted."""
     first, actor.cut_off = actor.cut_off, None
+    actor.delay = 0.0
     try:
         if first is None:
             await _attempt(actor, _timers_of(actor))
@@ -36,7 +37,6 @@ async def connect(actor: Actor) -> None:
         first = failure
     last = await _retry(actor, first)
     if last is not None:
-        actor.delay = 0.0
         actor.connection._step(
             Event.GAVE_UP, reason=last.reason, error=last.text, cause=last.__cause__
         )
@@ -50,6 +50,7 @@ async def _retry(actor: Actor, first: AttemptFailed) -> AttemptFailed | None:
         # tenacity's first call replays the failure that brought us here.
         if pending:
             raise pending.pop()
+        actor.connection._note(attempt=actor.connection._attempt + 1, next_attempt_at=None)
         with trio.CancelScope() as scope:
             await _attempt(actor, deadline_of(scope))
         if scope.cancelled_caught:
@@ -79,7 +80,7 @@ def _retrying(actor: Actor) -> tenacity.AsyncRetrying:
         # Not a plain sleep: a usable server or a command ends it.
         actor.connection._note(next_attempt_at=time.time() + seconds)
         actor.connection.measurements.retry_delay = seconds
-        await actor.park(trio.current_time() + seconds)
+        await actor.park(actor.kernel.now() + seconds)
         actor.signal, actor.nudged = None, False
 
     def may_help(error: BaseException) -> bool:
@@ -100,10 +101,10 @@ async def _attempt(actor: Actor, limit: Limit) -> None:
     """Open (if need be), ping, verify, run the hooks; `ready`, or AttemptFailed."""
     connection = actor.connection
     began = perf_counter()
-    connection._attempt += 1
     try:
         client = await _brought_up(actor, limit)
     except AttemptFailed as failure:
+        actor.calling, actor.due = None, math.inf  # the timers' part ends with the call
         note_failure(actor, failure)
         raise
     connection.measurements.connects += 1
@@ -136,8 +137,8 @@ def _establish(actor: Actor, client: Client) -> None:
     actor.calling = actor.signal = None
     actor.nudged = False
     actor.misses = 0
-    actor.delay = 0.0
-    actor.proof = trio.current_time()
+    actor.backoff = 0.0
+    actor.proof = actor.kernel.now()
     measurements = connection.measurements
     measurements.retry_delay = 0.0
     measurements.last_ping_at = time.time()  # an attempt pings, too
@@ -172,7 +173,7 @@ def _timers_of(actor: Actor) -> Limit:
     timers = actor.kernel.timers
 
     def limit(seconds: float) -> None:
-        now = trio.current_time()
+        now = actor.kernel.now()
         timers.set(actor, now + seconds, now)
         client = actor.client
         actor.calling = client.step if client is not None and seconds < math.inf else None

@@ -21,6 +21,7 @@ from .measurements import BUCKETS, EDGES, Histogram
 from .state import State
 
 if TYPE_CHECKING:
+    from ..supervisors.supervisor import Supervisor
     from .connection import Connection
     from .kernel import Kernel
 
@@ -236,16 +237,34 @@ def _version(distribution: str) -> str:
         return ""
 
 
-def _children(kernel: Kernel) -> Sequence[float]:
-    children = kernel.supervisor.which_children()
+def _supervisor_of(kernel: Kernel) -> Supervisor | None:
+    # A scrape may come before the connections run: the exporter starts first.
+    return getattr(kernel, "supervisor", None)
+
+
+def _children(kernel: Kernel) -> Sequence[float] | None:
+    supervisor = _supervisor_of(kernel)
+    if supervisor is None:
+        return None
+    children = supervisor.which_children()
     return [sum(child.state is state for child in children) for state in ChildState]
 
 
 _RESTART_REASONS = ("crash", "exit", "start_failed")
 
 
+def _restarts(kernel: Kernel) -> Sequence[float] | None:
+    supervisor = _supervisor_of(kernel)
+    return None if supervisor is None else [supervisor.restarts[r] for r in _RESTART_REASONS]
+
+
+def _restart_limit(kernel: Kernel) -> Sequence[float] | None:
+    supervisor = _supervisor_of(kernel)
+    return None if supervisor is None else (supervisor.intensity,)
+
+
 def _supervisor(kernel: Kernel) -> Labels:
-    return {"supervisor": kernel.supervisor.name}
+    return {"supervisor": kernel.name}
 
 
 RUNTIME_FAMILIES: tuple[Family, ...] = (
@@ -261,7 +280,7 @@ RUNTIME_FAMILIES: tuple[Family, ...] = (
         "moorings_supervisor_restarts",
         COUNTER,
         "Restarts of children, by reason.",
-        lambda k: [k.supervisor.restarts[reason] for reason in _RESTART_REASONS],
+        _restarts,
         _enumerated("_total", "reason", _RESTART_REASONS),
         labels=_supervisor,
     ),
@@ -269,7 +288,7 @@ RUNTIME_FAMILIES: tuple[Family, ...] = (
         "moorings_supervisor_restart_limit",
         GAUGE,
         "How many restarts within its period a supervisor allows.",
-        lambda k: (k.supervisor.intensity,),
+        _restart_limit,
         labels=_supervisor,
     ),
     Family(

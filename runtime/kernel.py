@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 import os
+import sys
 import time
 import weakref
 from random import Random
@@ -81,6 +82,7 @@ class Kernel:
         self.process = os.getpid()
         self.random = Random()  # noqa: S311 - jitter, not cryptography
         self.timers = Timers()
+        self.now: Callable[[], float] = trio.current_time  # trio's clock
         self.closing = False  # no waiter may begin to wait
         self.draining = False  # probes say 503, connections still serve
         self.closed = False  # no status will change any more
@@ -88,7 +90,7 @@ class Kernel:
         self.connections: dict[str, Connection] = {}
         self.serving: dict[str | None, Any] = {}  # the databases that may be used now
         self.default: str | None = None
-        self.supervisor: Supervisor
+        self.supervisor: Supervisor  # once the connections run
         self.beat_at = time.time()  # Unix seconds
         self.lag = Histogram()
         self._beat = time.monotonic()
@@ -194,7 +196,13 @@ class Kernel:
 
     def describe(self, provider: DocumentsDatabaseBase, error: BaseException) -> str:
         """One line about `error`, without credentials."""
-        return self.redactor.redact(provider.describe(error))
+        try:
+            text = provider.describe(error)
+        except Exception:
+            # Asked on the way out of a crash: its own bug must not hide that one.
+            logger.exception("provider %r cannot describe its errors", type(provider).__name__)
+            text = type(error).__name__
+        return self.redactor.redact(text)
 
     def call_soon(self, function: Callable[..., object], *args: Any) -> None:
         """Run `function` in the trio thread, from any thread; silently not, once that is over."""
@@ -282,13 +290,15 @@ class Kernel:
     def spec(self, connection: Connection) -> ChildSpec:
         """How the supervisor runs a connection: for ever, on a budget of its own."""
         supervision = connection.settings.supervision
+        intensity = supervision.intensity
         if not connection.required:
-            connection.crashes = RestartWindow(supervision.intensity, supervision.period)
+            connection.crashes = RestartWindow(intensity, supervision.period)
+            intensity = sys.maxsize  # it parks over its budget, however often it is restarted
         return ChildSpec(
             connection.name,
             connection.run,
             shutdown=supervision.shutdown + _CLOSING_GRACE,
-            intensity=supervision.intensity,
+            intensity=intensity,
             period=supervision.period,
             ask=connection.ask,
         )
@@ -296,6 +306,8 @@ class Kernel:
     async def start(self, connection: Connection) -> None:
         """Run a connection that was stopped; returns at `connecting`."""
         try:
+            # A stop whose caller was cancelled may still be closing the client.
+            await self.supervisor.terminate_child(connection.name)
             await self.supervisor.restart_child(connection.name)
         except SupervisorError as error:
             raise connection.not_ready("was not started") from error
@@ -317,6 +329,8 @@ class Kernel:
         """Start the parts that every connection needs."""
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
+        # Asked for several times a ping: straight to the clock is three calls shorter.
+        self.now = trio.lowlevel.current_clock().current_time
         self.spawn(self.timers.run)
         self.spawn(self.heartbeat)
 
@@ -375,6 +389,8 @@ class Kernel:
         """A task of the kernel's: shielded from the outside, fatal when it fails."""
         with trio.CancelScope(shield=True) as scope:
             self._scopes.add(scope)
+            if self.closed:
+                scope.cancel()  # spawned just before the end
             try:
                 await function(*args)
             except Exception as error:  # noqa: BLE001 - told to everybody, and raised at the end

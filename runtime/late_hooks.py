@@ -12,6 +12,7 @@ from .state import State
 if TYPE_CHECKING:
     from .actor import Actor
     from .client import Client
+    from .connection import Connection
 
 
 def run_late_hooks(actor: Actor) -> None:
@@ -36,6 +37,7 @@ async def _run(actor: Actor, client: Client) -> None:
     finally:
         connection.hooks_pending = False
     if connection._actor is not actor or actor.client is not client:
+        _serve_successor(connection)
         return
     if bug is not None:
         actor.inject(bug)
@@ -46,4 +48,16 @@ async def _run(actor: Actor, client: Client) -> None:
         actor.wake()
     else:
         connection._serve(client.database)
+        connection._wake()
+
+
+def _serve_successor(connection: Connection) -> None:
+    """The client was replaced meanwhile; its successor ran the hooks before it took over."""
+    actor = connection._actor
+    if actor is None or connection.state is not State.READY or actor.client is None:
+        return
+    if actor.client.hooks_run < len(connection.hooks):
+        run_late_hooks(actor)
+    else:
+        connection._serve(actor.client.database)
         connection._wake()

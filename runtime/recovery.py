@@ -23,13 +23,13 @@ async def back_off(actor: Actor) -> None:
     """Wait the long backoff out, or until a usable server or a command ends it; then retry."""
     connection, supervision = actor.connection, actor.connection.settings.supervision
     actor.signal = None
-    actor.delay = decorrelated(
-        actor.delay, supervision.backoff_initial, supervision.backoff_max, actor.kernel.random
+    actor.backoff = decorrelated(
+        actor.backoff, supervision.backoff_initial, supervision.backoff_max, actor.kernel.random
     )
-    _set_until(actor, actor.delay)
+    _set_until(actor, actor.backoff)
     heals = connection._reason is not None and connection._reason.heals_by_itself
     client = actor.client
-    if heals and client is not None and client.native is not None:
+    if heals and client is not None:
         await _watch_for_server(actor, client)
     else:
         while not _waited_enough(actor):
@@ -41,11 +41,11 @@ async def back_off(actor: Actor) -> None:
 
 
 def _waited_enough(actor: Actor) -> bool:
-    return actor.nudged or actor.stopping or trio.current_time() >= actor.until
+    return actor.nudged or actor.stopping or actor.kernel.now() >= actor.until
 
 
 def _set_until(actor: Actor, delay: float) -> None:
-    actor.until = trio.current_time() + delay
+    actor.until = actor.kernel.now() + delay
     actor.connection.measurements.retry_delay = delay
     actor.connection._note(next_attempt_at=time.time() + delay)
 
@@ -63,7 +63,7 @@ async def _watch_for_server(actor: Actor, client: Client) -> None:
             next_look = actor.until
             if endpoint.sentinel is actor:
                 # Providers that refuse at once are not asked more often than those that wait.
-                next_look = trio.current_time() + actor.connection.settings.health.timeout
+                next_look = actor.kernel.now() + actor.connection.settings.health.timeout
                 if await _server_answers(actor, client):
                     endpoint.server_is_back(actor)
                     return
@@ -78,7 +78,7 @@ async def _watch_for_server(actor: Actor, client: Client) -> None:
 async def _server_answers(actor: Actor, client: Client) -> bool:
     """One ping, bounded by its timeout and by the end of the backoff."""
     connection = actor.connection
-    bound = min(connection.settings.health.timeout, actor.until - trio.current_time())
+    bound = min(connection.settings.health.timeout, actor.until - actor.kernel.now())
     try:
         with trio.move_on_after(max(bound, 0.0)):
             await connection.provider.ping(client.native)
@@ -91,6 +91,6 @@ async def _server_answers(actor: Actor, client: Client) -> bool:
 def hasten(actor: Actor, within: float = 1.0) -> None:
     """End the long backoff within so many seconds, at a moment of its own: no herd."""
     delay = actor.kernel.random.uniform(0.0, within)
-    if trio.current_time() + delay < actor.until:
+    if actor.kernel.now() + delay < actor.until:
         _set_until(actor, delay)
         actor.rouse()

@@ -8,8 +8,6 @@ import time
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import trio
-
 from ..providers.contract import Signal
 from .backoff import jittered
 from .client import failure_of
@@ -26,23 +24,21 @@ async def keep(actor: Actor) -> None:
     assert client is not None  # noqa: S101 - ready means that there is one
     health, ping, native = connection.settings.health, connection.provider.ping, client.native
     while _still(actor, client):
-        suspicion = False
         if actor.misses == 0:
             pause = jittered(health.interval, health.jitter, kernel.random)
-            await actor.park(trio.current_time() + pause)
+            await actor.park(actor.kernel.now() + pause)
             if not _still(actor, client):
                 return
-            suspicion, actor.signal = actor.signal is not None, None
+            actor.suspected, actor.signal = actor.signal is not None, None
         began = perf_counter()
         actor.calling = "ping"
-        now = trio.current_time()
+        now = actor.kernel.now()
         kernel.timers.set(actor, now + health.timeout, now)
         try:
             await ping(native)
         except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
             actor.calling = None
             failure = failure_of(kernel, connection, error)
-            failure.suspicion = suspicion
             if _still(actor, client):
                 missed(actor, failure)
         else:
@@ -59,14 +55,15 @@ def missed(actor: Actor, failure: AttemptFailed) -> None:
     connection = actor.connection
     connection.measurements.ping_failed(failure.reason)
     actor.misses += 1
-    suspicion = failure.suspicion or actor.signal is Signal.SUSPECT
+    suspicion = actor.suspected or actor.signal is Signal.SUSPECT
     if suspicion or actor.misses >= connection.settings.health.failures:
         actor.lose(failure.reason, failure.text, failure.__cause__)
 
 
 def _proved(actor: Actor, seconds: float) -> None:
     actor.misses = 0
-    actor.proof = trio.current_time()
+    actor.suspected = False
+    actor.proof = actor.kernel.now()
     connection = actor.connection
     connection._last_ping = seconds
     measurements = connection.measurements
