@@ -35,6 +35,9 @@ OWN_KEYS: Mapping[str, frozenset[str] | None] = {
 _OVERRIDE = re.compile(r"MOORINGS_(?:DATABASE|SECURITY|RUNTIME)__.*", re.IGNORECASE | re.DOTALL)
 _PREFIX_LENGTH = len("MOORINGS_")
 
+# No key that anything knows stands deeper; without a limit Python's own is met in odd places.
+_DEEPEST = 64
+
 KeyPath = tuple[str, ...]
 
 
@@ -145,6 +148,10 @@ class Layered:
                         self._belongs_to_others(f"{layer}.{section}.{key}")
 
     def _set(self, path: KeyPath, value: Any, origin: Origin) -> None:
+        if len(path) > _DEEPEST:
+            cure = "Remove the levels that are too many"
+            self._problem(origin.file, origin.layer, path, "is nested too deeply", cure)
+            return
         if isinstance(value, Mapping):
             if not isinstance(self._get(path), dict):
                 self._put(path, {})
@@ -249,7 +256,7 @@ def parse_override(text: str) -> Any:
     for parse in (json.loads, lambda value: tomllib.loads(f"value = {value}")["value"]):
         try:
             return parse(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return text
 
@@ -257,17 +264,23 @@ def parse_override(text: str) -> Any:
 def read_document(path: Path) -> Document | SettingsProblem:
     """Parse one TOML file; a problem, never an exception, if that cannot be done."""
     try:
-        # With a newline at the very end errors there have a line and a column too.
-        return Document(str(path), tomllib.loads(path.read_bytes().decode() + "\n"))
+        # Editors on Windows begin UTF-8 with a byte order mark, which tomllib refuses. With a
+        # newline at the very end errors there have a line and a column too.
+        text = path.read_bytes().decode().removeprefix("\ufeff")
+        return Document(str(path), tomllib.loads(text + "\n"))
     except FileNotFoundError:
         problem, cure = "does not exist", "Create it, or name another file"
     except IsADirectoryError:
         problem, cure = "is a directory", "Name a TOML file in it"
     except OSError as error:
-        problem, cure = f"cannot be read ({error.strerror})", "Mend its permissions"
+        problem, cure = f"cannot be read ({error.strerror})", "Mend its path or its permissions"
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         problem, cure = f"is not UTF-8 (line {line})", "Save it as UTF-8"
     except tomllib.TOMLDecodeError as error:
         problem, cure = f"is not TOML: {error}", "Mend the syntax there"
+    except RecursionError:
+        problem, cure = "is nested too deeply", "Remove the brackets that are too many"
+    except ValueError as error:  # an integer of thousands of digits, a path with a null character
+        problem, cure = f"cannot be read ({error})", "Mend what that says"
     return SettingsProblem(str(path), "", "", problem, cure)

@@ -191,7 +191,7 @@ def _with_env_files(paths: list[Path], env: str | None) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         files.append(path)
-        beside = path.with_name(f"{env}.toml")
+        beside = path.parent / f"{env}.toml"
         if env is not None and beside not in {*paths, *files} and os.path.lexists(beside):
             files.append(beside)
     return files
@@ -215,4 +215,7 @@ def _require_layers(documents: list[Document], layers: tuple[str, ...], *, env_f
         raise SettingsError(SettingsProblem(names, env, "", problem, did_you_mean(env, found)))
     if found.isdisjoint(layers):
         cure = f"Put everything into layers, such as [{DEFAULT_LAYER}.database.documents.main]"
+        if found:  # a slip in `default`, or an environment that nobody named
+            there = ", ".join(f"[{name}]" for name in sorted(found))
+            cure = f"Found only {there}: name one with {ENV_VARIABLE}, or write [default.…]"
         raise SettingsError(SettingsProblem(names, "", "", "there is no layer", cure))

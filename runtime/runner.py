@@ -7,7 +7,6 @@ are received, the exporter is on, and a shutdown that takes too long ends the pr
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import sys
@@ -257,7 +256,7 @@ class _Program:
     def _arm(self, delay: float) -> None:
         """From now on the process lives no longer than the shutdown may take."""
         seconds = delay + self._runtime.shutdown_timeout + _GRACE
-        if seconds < math.inf:
+        if seconds < threading.TIMEOUT_MAX:  # else for ever: centuries, to be exact
             self._watchdog = threading.Timer(seconds, self._overdue)
             self._watchdog.daemon = True
             self._watchdog.start()

@@ -119,6 +119,8 @@ def _plain_fault(
             return "is not a legal name", f"Rename it: {details['msg']}"
         case "model_type" | "dict_type" | "mapping_type":
             return "should be a table", "Write a table, or keys below it"
+        case "path_type":
+            return "should be a path", "Write it in quotes"
         case "value_error" | "assertion_error":
             # pydantic's prefix, "Value error, " or "Assertion failed, "
             return hide(details["msg"].split(", ", 1)[-1]).rstrip("."), "Correct it"

@@ -350,6 +350,33 @@ def test_files_that_cannot_be_read_are_all_named(problems: Problems, tmp_path: P
     assert all(problem.cure for problem in found)
 
 
+def test_what_is_too_much_for_a_parser_is_a_problem_like_any_other(
+    load: Load, problems: Problems
+) -> None:
+    (problem,) = problems("[default]\nx = " + "[" * 5000 + "]" * 5000)
+    assert problem.problem == "is nested too deeply"
+    (problem,) = problems("[default.runtime.exporter]\nport = " + "9" * 5000)
+    assert "cannot be read (" in problem.problem
+    problem, unknown = problems("[default.runtime" + ".x" * 3000 + "]\ny = 1")
+    assert unknown.key == "runtime.x"
+    assert (problem.file, problem.layer) == ("settings.toml", "default")
+    assert problem.problem == "is nested too deeply"
+    (problem,) = problems(ONE, environ={"MOORINGS_RUNTIME__EXPORTER": "[" * 100_000})
+    assert problem.problem == "should be a table"
+
+
+@pytest.mark.parametrize("source", ["", ".", "/"])
+def test_a_folder_is_no_settings_file(problems: Problems, source: str) -> None:
+    for env in (None, "prod"):
+        (problem,) = problems(ONE, source=source, env=env)
+        assert problem.problem == "is a directory"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_settings(load: Load) -> None:
+    """Editors on Windows write one."""
+    assert load("\ufeff" + ONE.replace("\n", "\r\n")).settings == load(ONE).settings
+
+
 # ── layers ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -378,6 +405,7 @@ def test_a_file_without_a_layer_that_counts_is_not_an_empty_one(
     assert problem.file == "settings.toml"
     assert problem.problem == "there is no layer"
     assert "[default." in problem.cure
+    assert ("MOORINGS_ENV" in problem.cure) == ("production" in toml)
 
 
 @pytest.mark.parametrize(("env", "environ"), [("prud", {}), (None, {"MOORINGS_ENV": "prud"})])
@@ -600,6 +628,8 @@ def test_secrets_backends_have_settings_of_their_own(load: Load, problems: Probl
     assert load("[default]").settings.security.secrets.provider == EnvSecretsSettings()
     (problem,) = problems(toml.replace("base_path", "basepath"))
     assert problem.key == "security.secrets.provider.basepath"
+    (problem,) = problems(toml.replace('"/x"', "3"))
+    assert problem.problem == "should be a path"
     (problem,) = problems(toml.replace('"file"', '"flie"'))
     assert problem.cure == "Known: env, file (did you mean 'file'?)"
     (problem,) = problems(toml.replace('"file"', "3"))

@@ -134,6 +134,15 @@ def test_a_signal_stops_it_in_order(start: Start, number: signal.Signals) -> Non
     assert f"{number.name}: shutting down" in program.stderr
 
 
+def test_a_shutdown_may_take_for_ever(start: Start) -> None:
+    """No timer can be set that far ahead."""
+    program = start("run", "app:waits", MOORINGS_RUNTIME__SHUTDOWN_TIMEOUT="1e300")
+    program.said("waiting")
+    program.signal(signal.SIGTERM)
+    assert program.ended() == 0
+    assert "Traceback" not in program.stderr
+
+
 def test_while_it_drains_readyz_says_503_and_the_program_goes_on(start: Start) -> None:
     program = start("run", "app:waits", MOORINGS_RUNTIME__DRAIN_DELAY="30")
     program.said("waiting")
