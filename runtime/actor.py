@@ -52,6 +52,7 @@ class Actor:
         misses: pings in a row without an answer.
         nudged: somebody wants the present backoff to end.
         proof: when life was last proved, on trio's clock.
+        replacing: bounds the work on a second client beside the present one.
         retrying: tenacity's object, made by the first failure.
         signal: what the driver has told and nobody has looked at yet.
         stopping: somebody asked for the end.
@@ -76,6 +77,7 @@ class Actor:
         "misses",
         "nudged",
         "proof",
+        "replacing",
         "retrying",
         "signal",
         "stopping",
@@ -96,6 +98,7 @@ class Actor:
         self.fresh = self.nudged = self.stopping = self.suspected = False
         self.retrying: tenacity.AsyncRetrying | None = None
         self.signal: Signal | None = None
+        self.replacing: trio.CancelScope | None = None
         self._bound: trio.CancelScope | None = None
         self._injected: BaseException | None = None  # a hook's bug, to be raised in this task
         self._parked: trio.lowlevel.Task | None = None
@@ -123,6 +126,8 @@ class Actor:
             raise
         finally:
             connection._actor = None
+            if self.replacing is not None:
+                self.replacing.cancel()
             # Also when cancelled: nobody asked in time, but the client has to be closed.
             if connection.state is not State.FAILED or self.stopping:
                 await self._close()

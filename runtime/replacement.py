@@ -16,7 +16,6 @@ from .state import State
 
 if TYPE_CHECKING:
     from .actor import Actor
-    from .connection import Connection
 
 
 async def replace(actor: Actor) -> None:
@@ -33,30 +32,45 @@ async def replace(actor: Actor) -> None:
         actor.fresh = True
         actor.nudge()
         return
-    _install(actor, await _built_beside(actor))
+    fresh = await _built_beside(actor)
+    if actor.connection._actor is not actor:
+        await actor.kernel.close(actor.connection, fresh)
+        raise _stopped_meanwhile(actor)
+    _install(actor, fresh)
 
 
 async def _built_beside(actor: Actor) -> Client:
     connection = actor.connection
     fresh = Client(actor, connection.settings.provider)
     try:
-        with trio.CancelScope() as scope:
+        with trio.CancelScope() as actor.replacing, trio.CancelScope() as scope:
             if references(fresh.settings):
                 fresh.settings = await resolved(actor, fresh.settings)
             await fresh.bring_up(connection, actor.kernel, deadline_of(scope))
-        _refuse_cut_off(scope, fresh, connection)
+        _refuse_cut_off(actor, scope, fresh)
     except BaseException as error:
-        actor.kernel.retire(connection, fresh)
+        # Here, not in the background: the kernel's own tasks may be over by now.
+        await actor.kernel.close(connection, fresh)
+        if isinstance(error, ConnectionNotReady):
+            raise
         if isinstance(error, Exception):
             raise _not_restarted(actor, error) from error
         raise
     else:
         return fresh
+    finally:
+        actor.replacing = None
 
 
-def _refuse_cut_off(scope: trio.CancelScope, fresh: Client, connection: Connection) -> None:
+def _stopped_meanwhile(actor: Actor) -> ConnectionNotReady:
+    return actor.connection.not_ready("was stopped while it was restarted")
+
+
+def _refuse_cut_off(actor: Actor, scope: trio.CancelScope, fresh: Client) -> None:
+    if actor.replacing is not None and actor.replacing.cancelled_caught:
+        raise _stopped_meanwhile(actor)
     if scope.cancelled_caught:
-        raise timed_out(fresh.step, connection.settings.health.timeout)
+        raise timed_out(fresh.step, actor.connection.settings.health.timeout)
 
 
 def _not_restarted(actor: Actor, error: Exception) -> ConnectionNotReady:
@@ -71,9 +85,6 @@ def _not_restarted(actor: Actor, error: Exception) -> ConnectionNotReady:
 def _install(actor: Actor, fresh: Client) -> None:
     """Let `fresh` take over without leaving `ready`; the old client is closed in the background."""
     connection = actor.connection
-    if connection._actor is not actor:
-        actor.kernel.retire(connection, fresh)
-        raise connection.not_ready("was stopped while it was restarted")
     old = actor.client
     actor.adopt(fresh)
     if connection.state is State.READY:
