@@ -1,185 +1,157 @@
-"""What the log says of outages and crashes, and when it says it."""
+"""What the log says of outages: little, in order, and never a secret."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest
 import trio
 
-from moorings import RestartIntensityExceeded, open_connections
-from moorings.runtime.log_records import STRUCTURE, one_line
-from moorings.runtime.outages import SUMMARY_INTERVAL
+from moorings.errors import FailureReason
+from moorings.runtime import outages
+from moorings.runtime.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from moorings import ConnectionManager
-
-SETTINGS: dict[str, Any] = {
-    "default": {
-        "database": {
-            "default_document_connection": "main",
-            "documents": {"main": {"backend": "local"}},
-        }
-    }
-}
+    import pytest
+    from scripted import World
+    from trio.testing import MockClock
 
 
-@pytest.fixture(autouse=True)
-def level(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "moorings")
-
-
-def events(caplog: pytest.LogCaptureFixture) -> list[str]:
+def _lines(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[str]:
     return [
-        getattr(record, STRUCTURE)["event"]
+        f"{record.levelname} {record.getMessage()}"
         for record in caplog.records
-        if hasattr(record, STRUCTURE)
+        if record.name == "moorings" and record.levelno >= level
     ]
 
 
-def crash(manager: ConnectionManager, times: int = 1) -> None:
-    """Let the next runs of a hook fail with what no provider classifies."""
-    left = times
-
-    @manager["main"].on_ready
-    async def hook(_: object) -> None:
-        nonlocal left
-        if left:
-            left -= 1
-            raise RuntimeError("a bug at mongodb://me:unlucky@host/")
-
-
-async def until(manager: ConnectionManager, condition: Callable[[], bool]) -> None:
-    with trio.fail_after(10):
-        while not condition():
-            await manager.kernel.next_change()
-
-
-async def test_an_outage_is_one_warning_and_one_line_after_it(
-    caplog: pytest.LogCaptureFixture, autojump_clock: trio.abc.Clock
+async def test_all_is_well_is_no_news(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_connections(SETTINGS) as manager:
-        connection = manager["main"]
-        await connection.wait_ready()
-        connection.provider.faults.refuse()
-        await until(manager, lambda: not connection.is_ready())
-        await trio.sleep(20)
-        connection.provider.faults.heal()
-        await until(manager, connection.is_ready)
-    assert events(caplog) == ["connection lost", "connection ready again"]
-    lost, again = (r for r in caplog.records if hasattr(r, STRUCTURE))
-    assert lost.levelno == logging.WARNING
-    assert lost.getMessage().startswith("connection lost connection=main reason=")
-    assert again.levelno == logging.INFO
-    assert getattr(again, STRUCTURE)["attempts"] > 3
+    caplog.set_level(logging.INFO, logger="moorings")
+    async with world.open() as manager:
+        await manager.get_database()
+        await trio.sleep(100)
+    assert _lines(caplog) == []
 
 
-async def test_the_first_connect_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
-    async with open_connections(SETTINGS) as manager:
-        await manager.wait_ready()
-    assert events(caplog) == []
-
-
-async def test_a_crash_is_told_after_the_recovery(caplog: pytest.LogCaptureFixture) -> None:
-    """Rendering a traceback would hold the recovery up. Nothing is lost, nor out of order."""
-    async with open_connections(SETTINGS) as manager:
-        crash(manager)
-        await manager.wait_ready()
-        assert events(caplog) == []
-        manager.kernel.flush_log()
-        assert events(caplog) == ["connection crashed", "connection lost", "connection ready"]
-
-
-async def test_a_crash_is_told_at_the_next_heartbeat(
-    caplog: pytest.LogCaptureFixture, autojump_clock: trio.abc.Clock
+async def test_an_outage_is_one_warning_and_one_info(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_connections(SETTINGS) as manager:
-        crash(manager)
-        await manager.wait_ready()
-        await trio.sleep(0.3)
-        assert events(caplog)[0] == "connection crashed"
+    caplog.set_level(logging.INFO, logger="moorings")
+    async with world.open() as manager:
+        await manager.get_database()
+        world["db"].refuse()
+        await world.until(manager["db"], State.FAILED)
+        await trio.sleep(300)
+        world["db"].heal()
+        await manager.get_database()
+        await trio.sleep(1)
+    first, last = _lines(caplog)
+    assert first.startswith("WARNING")
+    assert "connection lost" in first
+    assert "db" in first
+    assert "refused" in first
+    assert last.startswith("INFO")
+    assert "ready again" in last
 
 
-async def test_a_crash_is_told_when_the_manager_closes_first(
+async def test_one_that_never_came_up_is_called_that(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="moorings")
+    world["db"].refuse()
+    async with world.open() as manager:
+        await trio.sleep(60)
+        world["db"].heal()
+        await manager.get_database()
+    first, last = _lines(caplog)
+    assert "connection not established" in first
+    assert "connection ready" in last
+    assert "again" not in last
+
+
+async def test_a_summary_a_minute(
+    world: World,
+    autojump_clock: MockClock,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with open_connections(SETTINGS) as manager:
-        crash(manager)
-        await manager.wait_ready()
-    assert events(caplog)[0] == "connection crashed"
+    """Time is the machine's there: it is made to follow the virtual one."""
+    monkeypatch.setattr(outages.time, "monotonic", trio.current_time)
+    caplog.set_level(logging.INFO, logger="moorings")
+    world["db"].refuse()
+    async with world.open():
+        await trio.sleep(185)
+    lines = _lines(caplog)
+    assert sum("still down" in line for line in lines) == 3
+    assert len(lines) == 4
 
 
-async def test_a_crash_is_told_before_the_escalation(caplog: pytest.LogCaptureFixture) -> None:
-    """The order of the log is the order of what happened."""
-    with pytest.raises(RestartIntensityExceeded):  # noqa: PT012 - the block is what ends
-        async with open_connections(SETTINGS) as manager:
-            crash(manager, times=100)
-            await trio.sleep_forever()
-    told = [record.getMessage() for record in caplog.records]
-    critical = next(i for i, text in enumerate(told) if "failed: supervisor" in text)
-    assert told[0].startswith("connection crashed")
-    assert not any(text.startswith("connection crashed") for text in told[critical:])
-
-
-async def test_a_record_has_the_time_of_the_crash_and_its_redacted_traceback(
-    caplog: pytest.LogCaptureFixture,
+async def test_transitions_and_attempts_are_debug(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_connections(SETTINGS) as manager:
-        crash(manager)
-        await manager.wait_ready()
-        ready_since = manager["main"].status.since
-    crashed = next(r for r in caplog.records if "crashed" in r.getMessage())
-    assert crashed.created <= ready_since
-    assert crashed.msecs == pytest.approx(crashed.created % 1 * 1000)
-    assert crashed.exc_text is not None
-    assert "in hook" in crashed.exc_text
-    assert "RuntimeError: a bug at mongodb://**********@host/" in crashed.exc_text
-    assert "unlucky" not in caplog.text
+    caplog.set_level(logging.DEBUG, logger="moorings")
+    world["db"].next("ping", world.fail())
+    async with world.open() as manager:
+        await manager.get_database()
+    debug = [line for line in _lines(caplog, logging.DEBUG) if line.startswith("DEBUG")]
+    assert sum("transition" in line for line in debug) == 3
+    assert sum("attempt failed" in line for line in debug) == 1
 
 
-async def test_an_outage_that_lasts_is_told_once_a_minute(
-    caplog: pytest.LogCaptureFixture,
+async def test_a_crash_is_an_error_with_its_traceback(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_connections(SETTINGS) as manager:
-        connection = manager["main"]
-        await connection.wait_ready()
-        connection.provider.faults.refuse()
-        await until(manager, lambda: not connection.is_ready())
-        log = manager.kernel._outages
-        began = log._outages["main"].began
-        for seconds in range(0, int(3.5 * SUMMARY_INTERVAL), 5):
-            log.summarise(began + seconds)
-    assert events(caplog).count("connection still down") == 3
+    caplog.set_level(logging.INFO, logger="moorings")
+    world["db"].next("verify", world.bug("a bug of mine"))
+    async with world.open() as manager:
+        await manager.get_database()
+        await trio.sleep(1)
+    text = "\n".join(_lines(caplog))
+    assert text.count("connection crashed") == 1
+    assert "a bug of mine" in caplog.text
+    assert "Traceback" in caplog.text
 
 
-async def test_what_is_filtered_out_is_not_even_made(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+async def test_secrets_are_redacted(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "moorings")
-    monkeypatch.setattr(
-        "moorings.runtime.log_records.LogEvent.tell", lambda *_: pytest.fail("was told")
-    )
-    async with open_connections(SETTINGS) as manager:
-        crash(manager)
-        await manager.wait_ready()
-        assert not manager.kernel._outages._kept
+    caplog.set_level(logging.DEBUG, logger="moorings")
+    secret = "hunter2-correct-horse"
+    world["db"].next("ping", world.fail(FailureReason.NETWORK, f"cannot use {secret} there"))
+    world["db"].next("verify", world.bug(f"bug with {secret}"))
+    async with world.open(provider={"password": secret}) as manager:
+        watch = manager["db"].watch()
+        await manager.get_database()
+        await trio.sleep(1)
+        assert secret not in repr(await anext(watch))
+    assert "cannot use" in caplog.text
+    assert secret not in caplog.text
+    assert all(secret not in repr(t.status) for t in world.transitions)
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("refused", "x=refused"),
-        ("two words", 'x="two words"'),
-        ('a "quote"', r'x="a \"quote\""'),
-        ("a=b", 'x="a=b"'),
-        ("", 'x=""'),
-        ("two\nlines", r'x="two\nlines"'),
-        (1.5, "x=1.5"),
-        (None, "x=None"),
-    ],
-)
-def test_a_line_stays_one_line_and_its_values_apart(value: object, shown: str) -> None:
-    assert one_line("it happened", {"x": value}) == f"it happened {shown}"
+async def test_a_parked_one_is_an_error(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="moorings")
+    world["db"].from_now_on("verify", world.bug())
+    async with world.open(required=False, supervision={"intensity": 1}):
+        await trio.sleep(1)
+    parked = [line for line in _lines(caplog) if "stays failed until it is restarted" in line]
+    assert len(parked) == 1
+    assert parked[0].startswith("ERROR")
+
+
+async def test_stopping_during_an_outage_ends_it(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="moorings")
+    world["db"].refuse()
+    async with world.open() as manager:
+        await trio.sleep(1)
+        await manager.stop("db")
+        world["db"].heal()
+        await manager.start("db")
+        await manager.get_database()
+    assert len(_lines(caplog)) == 1
