@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..providers.contract import DocumentsDatabaseBase
     from ..supervisors.policy import RestartWindow
     from ..supervisors.spec import TaskStatus
+    from .client import Client
     from .kernel import Kernel
     from .settings import ConnectionSettings
 
@@ -122,7 +123,7 @@ class Connection:
         self._actor: Actor | None = None
         self._database: Any = None
         self.hooks: tuple[Hook, ...] = ()
-        self.hooks_pending = False
+        self.hooks_pending: Client | None = None  # late hooks run on it: nobody is handed it
         self._commands: trio.Lock | None = None
         self._changed: trio.Event | None = None  # for those who watch
         self._decided: trio.Event | None = None  # for those who wait: ready, or never
@@ -373,7 +374,7 @@ class Connection:
     def _serve(self, database: Any) -> None:
         """Hand out `database` from now on; None: nothing."""
         if database is not self._database:
-            withheld = self.hooks_pending or self._kernel.closing
+            withheld = self.hooks_pending is not None or self._kernel.closing
             self._database = None if withheld else database
             self._kernel.serve(self.name, self._database)
             if self._database is not None:

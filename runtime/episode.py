@@ -136,6 +136,7 @@ def _establish(actor: Actor, client: Client) -> None:
     connection = actor.connection
     actor.calling = actor.signal = None
     actor.nudged = False
+    connection.hooks_pending = None  # whoever still runs late hooks: they have run on this client
     actor.misses = 0
     actor.backoff = 0.0
     actor.proof = actor.kernel.now()

@@ -12,14 +12,13 @@ from .state import State
 if TYPE_CHECKING:
     from .actor import Actor
     from .client import Client
-    from .connection import Connection
 
 
 def run_late_hooks(actor: Actor) -> None:
     """Run what has not run on the present client; until then nobody is handed its database."""
     connection, client = actor.connection, actor.client
-    if client is not None and not connection.hooks_pending:
-        connection.hooks_pending = True
+    if client is not None and connection.hooks_pending is not client:
+        connection.hooks_pending = client
         connection._serve(None)
         actor.kernel.spawn(_run, actor, client)
 
@@ -35,10 +34,10 @@ async def _run(actor: Actor, client: Client) -> None:
     except Exception as error:  # noqa: BLE001 - a bug in the hook: the actor raises it
         bug = error
     finally:
-        connection.hooks_pending = False
+        if connection.hooks_pending is client:
+            connection.hooks_pending = None
     if connection._actor is not actor or actor.client is not client:
-        _serve_successor(connection)
-        return
+        return  # the hooks have run, or will run, on the client that took over
     if bug is not None:
         actor.inject(bug)
     elif connection.state is not State.READY:
@@ -48,16 +47,4 @@ async def _run(actor: Actor, client: Client) -> None:
         actor.wake()
     else:
         connection._serve(client.database)
-        connection._wake()
-
-
-def _serve_successor(connection: Connection) -> None:
-    """The client was replaced meanwhile; its successor ran the hooks before it took over."""
-    actor = connection._actor
-    if actor is None or connection.state is not State.READY or actor.client is None:
-        return
-    if actor.client.hooks_run < len(connection.hooks):
-        run_late_hooks(actor)
-    else:
-        connection._serve(actor.client.database)
         connection._wake()

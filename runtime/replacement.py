@@ -90,6 +90,7 @@ def _install(actor: Actor, fresh: Client) -> None:
     if connection.state is State.READY:
         fresh.counted = True
         connection._generation += 1
+        connection.hooks_pending = None  # those of the old client withhold the new one no longer
         connection._serve(fresh.database)
         connection._refresh()
     else:

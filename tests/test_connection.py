@@ -20,7 +20,7 @@ from moorings.errors import (
 )
 from moorings.providers.contract import Signal
 from moorings.runtime.connection import BaseServiceProtocol, DocumentsDatabaseProtocol
-from moorings.runtime.state import State
+from moorings.runtime.state import Event, State
 
 if TYPE_CHECKING:
     from scripted import World
@@ -754,6 +754,63 @@ async def test_a_late_hook_on_a_client_that_is_swapped_withholds_nothing(
         assert manager.database() == ("database", 2)
 
 
+async def test_a_late_hook_that_hangs_on_the_old_client_withholds_the_new_one_no_longer(
+    world: World, autojump_clock: MockClock
+) -> None:
+    hung: list[Any] = []
+
+    async def hook(database: Any) -> None:
+        if database == ("database", 1):
+            hung.append(database)
+            await trio.sleep_forever()
+
+    async with world.open(**SIGNALLED) as manager:
+        await manager.get_database()
+        manager["db"].on_ready(hook)
+        await trio.sleep(1)
+        assert not manager["db"].is_ready()
+        await manager.restart("db")
+        assert manager.database() == ("database", 2)
+        await trio.sleep(100)  # past the hook's bound: nothing happens to the new client
+        assert manager["db"].is_ready()
+    assert hung == [("database", 1)]
+    assert world.path() == ["start", "established", "stop"]
+
+
+async def test_a_late_hooks_bug_interrupts_a_ping_under_way(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async def hook(database: Any) -> None:
+        await trio.sleep(1)
+        if database == ("database", 1):
+            raise ZeroDivisionError
+
+    async with world.open(health={"interval": 0.5, "timeout": 50.0}) as manager:
+        await manager.get_database()
+        world["db"].next("ping", world.hang())
+        manager["db"].on_ready(hook)
+        await manager.get_database()
+        assert trio.current_time() == pytest.approx(2)
+    assert world.path() == ["start", "established", "crashed", "retry", "established", "stop"]
+
+
+async def test_a_hook_may_register_a_hook(world: World, autojump_clock: MockClock) -> None:
+    ran: list[str] = []
+
+    async def second(_: Any) -> None:
+        ran.append("second")
+
+    async with world.open() as manager:
+
+        @manager["db"].on_ready
+        async def first(_: Any) -> None:
+            ran.append("first")
+            manager["db"].on_ready(second)
+
+        await manager.get_database()
+        assert ran == ["first", "second"]
+
+
 # -- commands -------------------------------------------------------------------------------------
 
 
@@ -925,6 +982,37 @@ async def test_restart_on_connecting_makes_a_new_client(
         await manager.restart("db")
         assert await manager.get_database() == ("database", 2)
         assert manager["db"].generation == 1
+
+
+async def test_restart_between_two_incarnations_is_served_by_the_next(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world["db"].next("verify", *[world.bug() for _ in range(20)])
+    async with (
+        world.open(supervision={"intensity": 100}) as manager,
+        trio.open_nursery() as nursery,
+    ):
+
+        def observe(transition: Any) -> None:
+            world.transitions.append(transition)
+            if transition.event is Event.CRASHED:
+                nursery.start_soon(manager.restart, "db")
+
+        manager.kernel._observers[:] = [observe]
+        await manager.get_database()
+        await trio.sleep(1)
+
+
+async def test_restart_while_the_old_client_crashes_leaves_nothing(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with world.open(health={"interval": 0.5}) as manager:
+        await manager.get_database()
+        world["db"].next("open", world.stubborn(1.0))
+        world["db"].next("ping", world.bug())  # of the old client, meanwhile
+        with pytest.raises(ConnectionNotReady, match="was stopped while it was restarted"):
+            await manager.restart("db")
+        await manager.get_database()
 
 
 async def test_stop_start_makes_a_new_generation(world: World, autojump_clock: MockClock) -> None:

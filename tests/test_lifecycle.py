@@ -238,6 +238,31 @@ async def test_all_together_have_shutdown_timeout(world: World, autojump_clock: 
     assert manager["db"].measurements.close_timeouts == 1
 
 
+async def test_a_provider_that_gives_up_closing_is_counted_too(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async def give_up() -> None:
+        raise TimeoutError
+
+    world["db"].next("close", give_up)
+    async with world.open() as manager:
+        await manager.get_database()
+    assert manager["db"].measurements.close_timeouts == 1
+
+
+async def test_a_bug_in_the_kernels_own_tasks_ends_the_block_and_says_so(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async with world.open() as manager:
+            await manager.get_database()
+            manager.kernel.spawn(broken)
+            await trio.sleep_forever()
+
+
 async def test_a_client_that_fails_to_close_keeps_nobody_from_closing(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -380,3 +405,36 @@ async def test_a_secret_heals_by_itself_and_a_rotated_one_makes_a_new_client(
         assert world["db"].client.settings.password.get_secret_value() == "two"
         ok = {"runtime": "moorings", "provider": "file", "result": "ok"}
         assert (world.metrics.get_sample_value("moorings_secret_resolutions_total", ok) or 0) >= 3
+
+
+async def test_a_secrets_backend_that_hangs_is_bounded(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = world.settings(provider={"password": {"path": "db", "key": "password"}})
+    async with world.open_settings(settings) as manager:
+
+        async def hang(*_: object) -> None:
+            await trio.sleep_forever()
+
+        monkeypatch.setattr(type(manager.kernel._secrets), "resolve", hang)
+        await manager.restart("db")
+        await world.until(manager["db"], State.FAILED)
+        await manager.restart("db")
+        began = trio.current_time()
+        await world.until(manager["db"], State.CONNECTING)
+        await world.until(manager["db"], State.FAILED)
+        assert trio.current_time() - began <= 5.0
+        assert manager["db"].status.reason is FailureReason.SECRET
+        assert "did not answer in 5 s" in (manager["db"].status.error or "")
+
+
+async def test_a_secret_that_is_no_text_is_a_secrets_failure(world: World, tmp_path: Path) -> None:
+    settings = world.settings(provider={"endpoint": "x", "password": {"path": "db", "key": "p"}})
+    settings["default"]["security"] = {
+        "secrets": {"backend": "file", "provider": {"base_path": str(tmp_path)}}
+    }
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "p").write_bytes(b"\xff\xfe not text")
+    async with world.open_settings(settings) as manager:
+        await world.until(manager["db"], State.FAILED)
+        assert manager["db"].status.reason is FailureReason.SECRET
