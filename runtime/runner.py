@@ -106,24 +106,32 @@ def run_loaded(
     program = _Program(function, loaded, redactor, wired)
     try:
         trio.run(program.main)
-    except SettingsError as error:
-        if program.function_failed:  # by settings of its own
-            logger.exception("the program failed")
-            return ExitStatus.FAILED
-        raise SettingsError(*(_located(problem, loaded) for problem in error.problems)) from None
-    except (ConnectionNotReady, RestartIntensityExceeded) as error:
-        logger.critical("%s", redactor.redact(_with_cause(error)))
-        return ExitStatus.FAILED if program.function_failed else status_of(error)
-    except KeyboardInterrupt:  # before the signals were ours
+    except KeyboardInterrupt:  # before the signals were ours, or the program's own
         return 128 + signal.SIGINT
     except SystemExit as error:
         return _code(error)
-    except Exception:
-        logger.exception("the program failed")
-        return ExitStatus.FAILED
+    except SettingsError as error:
+        if not program.function_failed:
+            raise SettingsError(*(_located(p, loaded) for p in error.problems)) from None
+        return _failed(error, program, redactor)
+    except BaseException as error:  # noqa: BLE001 - the interpreter would print its secrets
+        return _failed(error, program, redactor)
     finally:
         program.finished()
     return ExitStatus.OK
+
+
+def _failed(error: BaseException, program: _Program, redactor: Redactor) -> int:
+    """Say why, and choose the status: the runtime's own end counts for more than the program's.
+
+    The program that waits for a connection fails with it: that is one failure, and not two.
+    """
+    known = isinstance(error, ConnectionNotReady | RestartIntensityExceeded)
+    if known and (error is program.failure or not program.function_failed):
+        logger.critical("%s", redactor.redact(_with_cause(error)))
+        return status_of(error)
+    logger.error("the program failed", exc_info=error)
+    return ExitStatus.FAILED if program.failure is None else status_of(program.failure)
 
 
 def _located(problem: SettingsProblem, loaded: LoadedSettings) -> SettingsProblem:
@@ -144,6 +152,13 @@ def _code(error: SystemExit) -> int:
         case text:
             logger.critical("%s", text)
             return ExitStatus.FAILED
+
+
+def _wish_to_exit(error: BaseException) -> BaseException | None:
+    """The `sys.exit()` of a task of the program's own, which its nurseries wrap in groups."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        (error,) = error.exceptions
+    return error if isinstance(error, SystemExit | KeyboardInterrupt) else None
 
 
 def _with_cause(error: BaseException) -> str:
@@ -170,14 +185,21 @@ class _Program:
         self._watchdog: threading.Timer | None = None
         self._manager: ConnectionManager | None = None
         self._draining = False
-        self._error: Exception | SystemExit | None = None
+        self._over = False
+        self._error: BaseException | None = None
         self.function_failed = False
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the runtime, if the program did not."""
+        return None if self._manager is None else self._manager.kernel.failure
 
     async def main(self) -> None:
         """Everything, in order; ends when the connections and the exporter have."""
         async with trio.open_nursery() as nursery:
             with self._heeding(nursery):
                 await self._run_connections()
+            self._over = True
             nursery.cancel_scope.cancel()
         if self._error is not None:
             raise self._error
@@ -193,8 +215,10 @@ class _Program:
                         await self._call(manager)
                     finally:
                         self._begin_shutdown()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - raised by `main`
-            self._error = error
+        except (trio.Cancelled, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised by `main`
+            self._error = _wish_to_exit(error) or error
 
     def _wired(self, manager: ConnectionManager) -> None:
         # Before the start is over: a signal may come while it still waits for a database.
@@ -229,7 +253,7 @@ class _Program:
                 return
             self._draining = True
             self._arm(self._runtime.drain_delay)
-            token.run_sync_soon(nursery.start_soon, self._drain, number)
+            token.run_sync_soon(self._begin_drain, nursery, number)
 
         before = {number: signal.signal(number, heed) for number in _SIGNALS}
         try:
@@ -242,6 +266,10 @@ class _Program:
         logger.warning("%s again: leaving at once", signal.Signals(number).name)
         self._leave(128 + number)
 
+    def _begin_drain(self, nursery: trio.Nursery, number: int) -> None:
+        if not self._over:  # a signal may come in the very last moment
+            nursery.start_soon(self._drain, number)
+
     async def _drain(self, number: int) -> None:
         logger.info("%s: shutting down", signal.Signals(number).name)
         if self._manager is not None:
@@ -250,11 +278,15 @@ class _Program:
         self._scope.cancel()
 
     def _begin_shutdown(self) -> None:
-        if self._watchdog is None:
-            self._arm(0.0)
+        self._arm(0.0)
 
     def _arm(self, delay: float) -> None:
-        """From now on the process lives no longer than the shutdown may take."""
+        """From now on the process lives no longer than the shutdown may take.
+
+        Once: a signal may come while a shutdown is under way, or begin it.
+        """
+        if self._watchdog is not None:
+            return
         seconds = delay + self._runtime.shutdown_timeout + _GRACE
         if seconds < threading.TIMEOUT_MAX:  # else for ever: centuries, to be exact
             self._watchdog = threading.Timer(seconds, self._overdue)

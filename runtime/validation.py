@@ -119,14 +119,13 @@ def _plain_fault(
             return "is not a legal name", f"Rename it: {details['msg']}"
         case "model_type" | "dict_type" | "mapping_type":
             return "should be a table", "Write a table, or keys below it"
-        case "path_type":
-            return "should be a path", "Write it in quotes"
         case "value_error" | "assertion_error":
             # pydantic's prefix, "Value error, " or "Assertion failed, "
             return hide(details["msg"].split(", ", 1)[-1]).rstrip("."), "Correct it"
         case kind:
             # "Input should be …", "String should have …": the key is the subject here.
-            message = re.sub(r"^[A-Z]\w+ (?=should )", "", details["msg"])
+            said = "should be a path" if kind == "path_type" else details["msg"]
+            message = re.sub(r"^[A-Z]\w+ (?=should )", "", said)
             return hide(message).rstrip("."), _cure(kind)
 
 
@@ -147,6 +146,7 @@ _CURES = {
     "literal": "Choose one of these",
     "number": "Write a number",
     "order": "Raise the one, or lower the other",
+    "path": "Write a path in quotes",
     "string": "Write a text in quotes",
 }
 

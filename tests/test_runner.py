@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -66,6 +68,42 @@ async def crashes_a_hook(connections):
 
     await trio.sleep_forever()
 
+async def waits_for_a_crashing_one(connections):
+    on_ready = connections["default_local"].on_ready
+
+    @on_ready
+    async def hook(database):
+        raise RuntimeError("a bug in a hook")
+
+    await connections.get_database()
+
+async def waits_for_it_in_tasks(connections):
+    on_ready = connections["default_local"].on_ready
+
+    @on_ready
+    async def hook(database):
+        raise RuntimeError("a bug in a hook")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connections.get_database)
+        nursery.start_soon(connections.wait_ready)
+
+async def is_not_ready(connections):
+    await connections.stop("default_local")
+    await connections.get_database()
+
+async def exits_in_a_task(connections):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exits, connections)
+
+async def interrupts_itself(connections):
+    raise KeyboardInterrupt
+
+async def exits_among_errors(connections):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exits, connections)
+        nursery.start_soon(raises, connections)
+
 def synchronous(connections):
     pass
 """
@@ -95,9 +133,29 @@ def test_a_program_that_raises_ends_with_1_and_its_traceback_in_the_log(start: S
     assert "mongodb://me" not in program.stderr
 
 
-@pytest.mark.parametrize(("function", "status"), [("exits", 2), ("says_why", 1)])
+@pytest.mark.parametrize(
+    ("function", "status"),
+    [("exits", 2), ("says_why", 1), ("exits_in_a_task", 2), ("interrupts_itself", 130)],
+)
 def test_a_program_may_choose_its_own_status(start: Start, function: str, status: int) -> None:
-    assert start("run", f"app:{function}").ended() == status
+    program = start("run", f"app:{function}")
+    assert program.ended() == status
+    assert "Traceback" not in program.stderr
+
+
+def test_no_end_of_a_program_shows_a_secret(start: Start) -> None:
+    """What is no `Exception` would be printed by the interpreter, which redacts nothing."""
+    program = start("run", "app:exits_among_errors")
+    assert program.ended() == 1
+    assert [line["event"] for line in program.log][-1] == "the program failed"
+    assert "mongodb://**********@host/" in program.stderr
+    assert "mongodb://me" not in program.stderr
+
+
+def test_a_program_that_a_connection_failed_is_told_where(start: Start) -> None:
+    program = start("run", "app:is_not_ready")
+    assert program.ended() == 1
+    assert "in is_not_ready" in program.log[-1]["exception"]
 
 
 def test_settings_that_the_program_itself_opens_are_its_own_failure(start: Start) -> None:
@@ -107,11 +165,17 @@ def test_settings_that_the_program_itself_opens_are_its_own_failure(start: Start
     assert "runtime.nam" in program.stderr
 
 
-def test_a_bug_that_escalates_ends_with_70(start: Start) -> None:
-    """Over its budget of restarts a required connection takes the program along."""
+@pytest.mark.parametrize(
+    "function", ["crashes_a_hook", "waits_for_a_crashing_one", "waits_for_it_in_tasks"]
+)
+def test_a_bug_that_escalates_ends_with_70(start: Start, function: str) -> None:
+    """Over its budget of restarts a required connection takes the program along.
+
+    Whether the program waits for something else, or fails because it waits for that connection.
+    """
     program = start(
         "run",
-        "app:crashes_a_hook",
+        f"app:{function}",
         MOORINGS_DATABASE__DOCUMENTS__DEFAULT_LOCAL__SUPERVISION__INTENSITY="0",
     )
     assert program.ended() == 70
@@ -141,6 +205,58 @@ def test_a_shutdown_may_take_for_ever(start: Start) -> None:
     program.signal(signal.SIGTERM)
     assert program.ended() == 0
     assert "Traceback" not in program.stderr
+
+
+SIGNALLED = """
+import signal, sys, time
+import moorings
+from moorings.runtime import runner
+
+settings = {
+    "default": {
+        "database": {
+            "default_document_connection": "main",
+            "documents": {"main": {"backend": "local"}},
+        },
+        "runtime": {"shutdown_timeout": 0.5, "exporter": {"enabled": False}},
+    }
+}
+
+async def signalled_while_it_closes(connections):
+    await connections.wait_ready()
+    provider = connections["main"].provider
+    close = provider.close
+
+    async def signalled(client):
+        signal.raise_signal(signal.SIGTERM)
+        await close(client)
+
+    provider.close = signalled
+
+run_connections = runner._Program._run_connections
+
+async def signalled_at_the_end(program):
+    await run_connections(program)
+    signal.raise_signal(signal.SIGTERM)
+
+async def returns(connections):
+    pass
+
+assert moorings.run(signalled_while_it_closes, settings) == 0
+runner._Program._run_connections = signalled_at_the_end
+assert moorings.run(returns, settings) == 0
+time.sleep(1.0)  # longer than a timer that was left behind would take
+sys.exit(3)
+"""
+
+
+def test_a_signal_in_the_last_moment_changes_nothing(tmp_path: Path) -> None:
+    """The shutdown it asks for is under way, and what comes after `run` lives on."""
+    (tmp_path / "signalled.py").write_text(SIGNALLED)
+    ended = subprocess.run(
+        [sys.executable, "signalled.py"], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 3, ended.stderr
 
 
 def test_while_it_drains_readyz_says_503_and_the_program_goes_on(start: Start) -> None:
