@@ -186,3 +186,21 @@ def test_a_stuck_thread_does_not_keep_the_interpreter_from_ending() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], timeout=PATIENCE, check=False)
     assert ended.returncode == 0
+
+
+# -- quiet
+
+
+def test_it_is_quiet_when_nothing_runs_is_queued_or_held() -> None:
+    executor, release = ClientExecutor("test", 1), threading.Event()
+    assert executor.wait_quiet(0.0)
+    for _ in range(2):  # one runs, one is queued
+        executor.submit(lambda: release.wait(PATIENCE) and None)
+    assert not executor.wait_quiet(0.0)
+    executor.hold()
+    release.set()
+    assert not executor.wait_quiet(0.05), "an operation of several jobs has begun and not ended"
+    executor.release()
+    assert executor.wait_quiet(PATIENCE)
+    executor.close()
+    assert executor.wait_quiet(0.0)

@@ -16,7 +16,7 @@ import trio.testing
 
 from moorings.providers import threads, trio_framework
 from moorings.providers.threads import ClientExecutor
-from moorings.providers.trio_future import JobFuture, TrioFuture
+from moorings.providers.trio_future import JobFuture, StepsFuture, TrioFuture
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -314,3 +314,20 @@ async def test_the_rest_of_motors_framework_interface() -> None:
 
     assert await Yielding() == 1
     assert trio_framework.platform_info() == f"trio {trio.__version__}"
+
+
+# Several jobs
+
+
+async def test_an_operation_of_several_jobs_is_under_way_until_it_ends_or_is_given_up() -> None:
+    executor = ClientExecutor("test", 1)
+    completed: StepsFuture[int] = StepsFuture(executor)
+    abandoned: StepsFuture[int] = StepsFuture(executor)
+    completed.set_result(1)
+    assert not executor.wait_quiet(0.0)
+    with trio.move_on_after(0.01):
+        await abandoned
+    assert executor.wait_quiet(0.0)
+    abandoned.set_result(1)  # its last job ends all the same, and is not counted twice
+    assert executor.wait_quiet(0.0)
+    executor.close()
