@@ -57,11 +57,11 @@ if TYPE_CHECKING:
     from .providers.references import Secret as Secret
     from .providers.references import SecretReference as SecretReference
     from .providers.registry import DocumentDatabaseRegistry as DocumentDatabaseRegistry
-    from .runtime.connection import BaseServiceProtocol as BaseServiceProtocol
     from .runtime.connection import Connection as Connection
-    from .runtime.connection import DocumentsDatabaseProtocol as DocumentsDatabaseProtocol
     from .runtime.manager import ConnectionManager as ConnectionManager
-    from .runtime.manager import open_connections as open_connections
+    from .runtime.opening import open_connections as open_connections
+    from .runtime.protocols import BaseServiceProtocol as BaseServiceProtocol
+    from .runtime.protocols import DocumentsDatabaseProtocol as DocumentsDatabaseProtocol
     from .runtime.runner import run as run
     from .runtime.settings import Settings as Settings
     from .runtime.state import Event as Event
@@ -90,8 +90,10 @@ _HOMES = {
     "providers.mongo": ("MongoProvider",),
     "providers.references": ("Secret", "SecretReference"),
     "providers.registry": ("DocumentDatabaseRegistry",),
-    "runtime.connection": ("BaseServiceProtocol", "Connection", "DocumentsDatabaseProtocol"),
-    "runtime.manager": ("ConnectionManager", "open_connections"),
+    "runtime.connection": ("Connection",),
+    "runtime.manager": ("ConnectionManager",),
+    "runtime.opening": ("open_connections",),
+    "runtime.protocols": ("BaseServiceProtocol", "DocumentsDatabaseProtocol"),
     "runtime.runner": ("run",),
     "runtime.settings": ("Settings",),
     "runtime.state": ("Event", "State"),

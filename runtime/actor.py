@@ -174,7 +174,8 @@ class Actor:
             self.client = None
         if connection.crashes is not None and connection.crashes.add(self.kernel.now()):
             connection.crashes.clear()
-            self.kernel.log_parked(connection, error)
+            text = self.kernel.describe(connection.provider, error)
+            self.kernel.announcer.parked(connection, text)
             await self._wait_for_restart()
 
     async def _wait_for_restart(self) -> None:

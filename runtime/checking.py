@@ -11,7 +11,7 @@ from ..errors import UnknownConnection, did_you_mean
 from ..providers.registry import DocumentDatabaseRegistry
 from .exits import ExitStatus, status_of_reason
 from .lifecycle import running
-from .manager import build
+from .opening import build
 from .settings import StartupMode
 from .state import State
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -19,9 +19,10 @@ from .measurements import EDGE_INDEX, Measurements
 from .replacement import replace
 from .state import Event, State, transition
 from .status import ConnectionStatus
+from .watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from ..errors import FailureReason
     from ..providers.contract import DocumentsDatabaseBase
@@ -32,41 +33,6 @@ if TYPE_CHECKING:
     from .settings import ConnectionSettings
 
     Hook = Callable[[Any], Awaitable[object]]
-
-
-@runtime_checkable
-class BaseServiceProtocol(Protocol):
-    """Something with a name that is ready or not, and that can be waited for."""
-
-    @property
-    def name(self) -> str:
-        """What the settings call it."""
-
-    def is_ready(self) -> bool:
-        """Whether it may be used now."""
-
-    async def wait_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """Wait until it may be used."""
-
-    async def start(self) -> None:
-        """Start it."""
-
-    async def stop(self) -> None:
-        """Stop it."""
-
-    async def restart(self) -> None:
-        """Start it anew."""
-
-
-@runtime_checkable
-class DocumentsDatabaseProtocol(BaseServiceProtocol, Protocol):
-    """A service that hands out a native document-database object."""
-
-    async def get_database(self, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109
-        """The native database, once it is ready."""
-
-    def database(self) -> Any:
-        """The native database, if it is ready now."""
 
 
 class Connection:
@@ -363,7 +329,7 @@ class Connection:
         if target is State.STOPPED:
             self.release_waiters()
         self._refresh()
-        self._kernel.stepped(self, source, event, target, cause)
+        self._kernel.announcer.stepped(self, source, event, target, cause)
 
     def _note(self, **changes: Any) -> None:
         """Change what the status says without a transition (attempt, reason, next attempt)."""
@@ -404,36 +370,3 @@ class Connection:
         if changed is not None:
             changed.set()
         self._kernel.wake()
-
-
-class Watch:
-    """The iterator that `Connection.watch` returns: the connection's other half."""
-
-    # ruff: noqa: SLF001
-
-    __slots__ = ("_connection", "_seen")
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._seen: object = None
-
-    def __aiter__(self) -> AsyncIterator[ConnectionStatus]:
-        return self
-
-    async def __anext__(self) -> ConnectionStatus:
-        """Wait for a status that was not seen yet. Cancellation loses none."""
-        connection = self._connection
-        while connection._facts is self._seen:
-            if connection._kernel.closed:
-                raise StopAsyncIteration
-            await connection.next_change()
-        self._seen = connection._facts
-        return connection.status
-
-
-__all__ = [
-    "BaseServiceProtocol",
-    "Connection",
-    "DocumentsDatabaseProtocol",
-    "Watch",
-]

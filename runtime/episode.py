@@ -153,7 +153,7 @@ def note_failure(actor: Actor, failure: AttemptFailed) -> None:
     """Count and show an attempt that failed."""
     actor.connection.measurements.connect_failures += 1
     actor.connection._note(reason=failure.reason, error=failure.text)
-    actor.kernel.attempt_failed(actor.connection, failure)
+    actor.kernel.announcer.attempt_failed(actor.connection, failure)
 
 
 async def resolved(actor: Actor, settings: Any) -> Any:
@@ -163,7 +163,7 @@ async def resolved(actor: Actor, settings: Any) -> Any:
         AttemptFailed: a reference leads nowhere, or what it leads to cannot be used.
     """
     try:
-        return await actor.kernel.resolve(settings)
+        return await actor.kernel.secrets.resolve(settings)
     except Exception as error:  # noqa: BLE001 - re-raised unless it has a reason
         failure = failure_of(actor.kernel, actor.connection, error)
         raise failure from failure.__cause__

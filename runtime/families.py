@@ -316,8 +316,8 @@ RUNTIME_FAMILIES: tuple[Family, ...] = (
         "moorings_secret_resolutions",
         COUNTER,
         "Secret references that were resolved, by result.",
-        lambda k: [k.secret_resolutions[result] for result in ("ok", "error")],
+        lambda k: [k.secrets.resolutions[result] for result in ("ok", "error")],
         _enumerated("_total", "result", ("ok", "error")),
-        labels=lambda k: {"provider": k.secrets_backend},
+        labels=lambda k: {"provider": k.secrets.backend.name},
     ),
 )

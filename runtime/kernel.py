@@ -1,6 +1,6 @@
 """What the connections of one manager share: timers, observers, limits, and their supervisor.
 
-The kernel is always trio. `open_kernel` (lifecycle.py) holds the order in which its parts start
+The kernel is always trio. `running` (lifecycle.py) holds the order in which its parts start
 and stop.
 """
 
@@ -19,41 +19,34 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..errors import HostMismatch, SecretUnavailable, SupervisorError
-from ..providers.references import references
+from ..errors import HostMismatch, SupervisorError
 from ..providers.references import secrets as secrets_in
 from ..supervisors.policy import RestartWindow
 from ..supervisors.spec import ChildSpec, Escalated
+from .announcer import Announcer
 from .endpoint import Endpoint
 from .measurements import Histogram
-from .outages import OutageLog
-from .secrets import resolve_settings
+from .resolver import Resolver
 from .state import Event, State
-from .status import Transition
 from .timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from pydantic import BaseModel
-
     from ..providers.contract import DocumentsDatabaseBase
     from ..supervisors.spec import SupervisorEvent
     from ..supervisors.supervisor import Supervisor
-    from .client import AttemptFailed, Client
+    from .announcer import Observer
+    from .client import Client
     from .connection import Connection
     from .redaction import Redactor
     from .secrets import SecretsBackend
     from .settings import RuntimeSettings
 
-    Observer = Callable[[Transition], object]
-
 logger = logging.getLogger("moorings")
 
 HEARTBEAT = 0.25
 """How often the kernel proves that it is alive, and looks for stale connections, in seconds."""
-SECRETS_TIMEOUT = 5.0
-"""How long one episode waits for the secrets backend, in seconds."""
 STALLED_AFTER = 5.0
 """A heartbeat that is older than this, in seconds, means that the kernel is not running."""
 ROOT_INTENSITY, ROOT_PERIOD = 3, 60.0
@@ -96,11 +89,9 @@ class Kernel:
         self._beat = time.monotonic()
         self._limit = settings.max_concurrent_connects
         self._endpoints: dict[str, Endpoint] = {}
-        self.secret_resolutions = {"ok": 0, "error": 0}
-        self._secrets = secrets
+        self.secrets = Resolver(secrets, redactor)
         self.redactor = redactor
-        self._observers = list(observers)
-        self._outages = OutageLog(redactor)
+        self.announcer = Announcer(observers, redactor)
         self._changed: trio.Event | None = None
         self.close_by = math.inf  # on trio's clock, once closing has begun
         self._scopes: set[trio.CancelScope] = set()
@@ -165,35 +156,6 @@ class Kernel:
             found = self._endpoints[endpoint] = Endpoint(self._limit)
         return found
 
-    async def resolve(self, settings: BaseModel) -> BaseModel:
-        """`settings` with every reference resolved anew; what is learnt is redacted from now on.
-
-        Raises:
-            SecretUnavailable: a reference leads nowhere, or not in time.
-            SettingsError: the provider's model refuses what was found.
-        """
-        with trio.move_on_after(SECRETS_TIMEOUT):
-            resolved = await resolve_settings(
-                settings, self._secrets, observe=self._count_resolution
-            )
-            self.redactor.learn(*secrets_in(resolved))
-            return resolved
-        reference = next(iter(references(settings).values()))
-        raise SecretUnavailable(
-            reference.path,
-            reference.key,
-            f"the secrets backend {self._secrets.name!r} did not answer in {SECRETS_TIMEOUT:g} s",
-            "See whether it is up",
-        )
-
-    def _count_resolution(self, _: str, result: str) -> None:
-        self.secret_resolutions[result] += 1
-
-    @property
-    def secrets_backend(self) -> str:
-        """The name of the secrets backend."""
-        return self._secrets.name
-
     def describe(self, provider: DocumentsDatabaseBase, error: BaseException) -> str:
         """One line about `error`, without credentials."""
         try:
@@ -236,22 +198,7 @@ class Kernel:
                 connection.settings.supervision.shutdown,
             )
 
-    # -- what happens is told -----------------------------------------------------------------
-
-    def stepped(
-        self,
-        connection: Connection,
-        source: State,
-        event: Event,
-        target: State,
-        cause: BaseException | None,
-    ) -> None:
-        """Tell logs and observers about a transition."""
-        self._outages.stepped(connection, source, event, cause)
-        if self._observers:
-            self._observe(
-                Transition(connection.name, source, event, target, connection.status, cause)
-            )
+    # -- changes of any connection ------------------------------------------------------------
 
     def wake(self) -> None:
         """Wake those who wait for a change of any connection."""
@@ -264,26 +211,6 @@ class Kernel:
         if self._changed is None:
             self._changed = trio.Event()
         await self._changed.wait()
-
-    def _observe(self, transition: Transition) -> None:
-        for observer in tuple(self._observers):
-            try:
-                observer(transition)
-            except Exception:
-                self._observers.remove(observer)
-                logger.exception("removed a broken observer: %r", observer)
-
-    def attempt_failed(self, connection: Connection, failure: AttemptFailed) -> None:
-        """Tell the log about an attempt that was not the last."""
-        self._outages.attempt_failed(connection, failure)
-
-    def log_parked(self, connection: Connection, error: Exception) -> None:
-        """An optional connection has used its restart budget up."""
-        self._outages.parked(connection, self.describe(connection.provider, error))
-
-    def flush_log(self) -> None:
-        """Tell the log what was kept back after a crash. From any thread."""
-        self._outages.flush()
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -345,13 +272,13 @@ class Kernel:
             for connection in self.connections.values():
                 if connection.state is State.READY and connection._actor is not None:  # noqa: SLF001
                     connection._actor.check_proof(now)  # noqa: SLF001
-            self._outages.summarise(self._beat)
+            self.announcer.summarise(self._beat)
 
     def fail(self, error: BaseException) -> None:
         """The kernel is dead: tell every waiter, then end the block."""
         if self.failure is None:
             self.failure = error
-            self.flush_log()
+            self.announcer.flush_log()
             logger.critical("runtime %r failed: %s", self.name, error)
         self.begin_closing()
         self.body.cancel()
@@ -376,7 +303,7 @@ class Kernel:
         for connection in self.connections.values():
             self._settle(connection)
         self.closed = True
-        self.flush_log()
+        self.announcer.flush_log()
         for connection in self.connections.values():
             connection._wake()  # noqa: SLF001
 

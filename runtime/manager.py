@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import sniffio
-import trio
-
-from ..errors import HostMismatch, UnknownConnection, did_you_mean
-from ..providers.factory import DocumentsDatabaseFactory
-from ..providers.registry import DocumentDatabaseRegistry
-from .connection import Connection
-from .kernel import Kernel
-from .lifecycle import exporting, running, wait_ready
-from .loading import load_settings
-from .metrics import Exposition, expose
-from .redaction import Redactor
-from .secrets import secrets_backend
+from ..errors import UnknownConnection, did_you_mean
+from .lifecycle import wait_ready
+from .metrics import Exposition
+from .watching import ManagerWatch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-    from prometheus_client import CollectorRegistry
-
-    from .kernel import Observer
-    from .loading import LoadedSettings, Source
+    from .connection import Connection
+    from .kernel import Kernel
+    from .loading import LoadedSettings
     from .status import ConnectionStatus
 
     Check = Callable[[], object]
@@ -209,142 +198,3 @@ class ConnectionManager:
         return UnknownConnection(
             f"there is no {key} in the settings. {did_you_mean(name, self._connections)}"
         )
-
-
-class ManagerWatch:
-    """The iterator that `ConnectionManager.watch` returns."""
-
-    __slots__ = ("_kernel", "_seen")
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._seen: dict[str, object] = {}
-
-    def __aiter__(self) -> ManagerWatch:
-        return self
-
-    async def __anext__(self) -> ConnectionStatus:
-        """Wait for a status that was not seen yet. Cancellation loses none."""
-        while True:
-            for name, connection in self._kernel.connections.items():
-                facts = connection.facts
-                if self._seen.get(name) is not facts:
-                    self._seen[name] = facts
-                    return connection.status
-            if self._kernel.closed:
-                raise StopAsyncIteration
-            await self._kernel.next_change()
-
-
-@asynccontextmanager
-async def open_connections(
-    settings: Source | None = None,
-    *,
-    env: str | None = None,
-    registry: DocumentDatabaseRegistry | None = None,
-    metrics: CollectorRegistry | None = None,
-    observers: Sequence[Observer] = (),
-) -> AsyncGenerator[ConnectionManager, None]:
-    """Run every connection that the settings name, supervised, for as long as the block runs.
-
-    Args:
-        settings: a `Settings`, a path, several paths, or a mapping of the TOML's shape. None:
-            `MOORINGS_SETTINGS`, else `./settings.toml`.
-        env: the settings' layer; None: `MOORINGS_ENV`.
-        registry: where backends are looked up; None: what is installed.
-        metrics: where the collector is registered; None: prometheus_client's `REGISTRY`.
-        observers: called with every `Transition`; one that raises is removed and logged.
-
-    Raises:
-        SettingsError: the settings cannot be used; nothing was started.
-        ConnectionNotReady: `runtime.startup` is not `background`, and a required connection did
-            not come up.
-        RestartIntensityExceeded: a bug kept crashing a connection. Waiters were told first.
-        HostMismatch: not called from a trio program.
-
-    The block's own error passes as it is. Cancellation reaches the block, and then stops the
-    connections in order. No signal is touched.
-    """
-    loaded = load_settings(settings, env=env, registry=registry)
-    async with opened(loaded, registry=registry, metrics=metrics, observers=observers) as manager:
-        yield manager
-
-
-@asynccontextmanager
-async def opened(
-    loaded: LoadedSettings,
-    *,
-    registry: DocumentDatabaseRegistry | None = None,
-    metrics: CollectorRegistry | None = None,
-    observers: Sequence[Observer] = (),
-    redactor: Redactor | None = None,
-    exporter: bool = False,
-    wired: Callable[[ConnectionManager], object] | None = None,
-) -> AsyncGenerator[ConnectionManager, None]:
-    """`open_connections` with settings that are loaded already.
-
-    Args:
-        loaded: what `load_settings` returned.
-        registry: where backends are looked up; None: what is installed.
-        metrics: where the collector is registered; None: prometheus_client's `REGISTRY`.
-        observers: called with every `Transition`.
-        redactor: knows the secrets; None: a new one.
-        exporter: whether to serve HTTP where the settings leave that open.
-        wired: called with the manager before anything of it runs.
-    """
-    manager = build(
-        loaded,
-        registry or DocumentDatabaseRegistry.default(),
-        _host(),
-        observers,
-        redactor or Redactor(),
-    )
-    manager.metrics = Exposition(metrics)
-    if wired is not None:
-        wired(manager)
-    settings = loaded.settings.runtime
-    enabled = settings.exporter.enabled
-    with expose(manager.kernel, metrics):
-        async with AsyncExitStack() as stack:
-            if exporter if enabled is None else enabled:
-                await stack.enter_async_context(exporting(manager, settings.exporter))
-            await stack.enter_async_context(running(manager.kernel, settings))
-            yield manager
-
-
-def build(
-    loaded: LoadedSettings,
-    registry: DocumentDatabaseRegistry,
-    host: str,
-    observers: Sequence[Observer],
-    redactor: Redactor,
-) -> ConnectionManager:
-    """Wire settings, providers and connections together; nothing runs yet."""
-    settings = loaded.settings
-    kernel = Kernel(
-        settings.runtime,
-        secrets=secrets_backend(settings.security.secrets),
-        redactor=redactor,
-        observers=observers,
-    )
-    factory = DocumentsDatabaseFactory(registry)
-    for name, connection in settings.database.documents.items():
-        if connection.enabled:
-            provider = factory.create(name, connection, host=host)
-            kernel.add(Connection(name, connection, provider, kernel))
-    kernel.default = settings.database.default_document_connection
-    return ConnectionManager(loaded, kernel)
-
-
-def _host() -> str:
-    try:
-        host = sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
-        host = "no event loop"
-    if host != "trio":
-        raise HostMismatch(
-            f"open_connections was called from {host}; this version runs in trio programs only: "
-            "start yours with trio.run"
-        )
-    trio.lowlevel.current_task()
-    return host

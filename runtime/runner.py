@@ -21,7 +21,7 @@ from ..errors import ConnectionNotReady, HostMismatch, RestartIntensityExceeded,
 from .exits import ExitStatus, status_of
 from .exporter import UNLOCATED
 from .loading import load_settings
-from .manager import opened
+from .opening import opened
 from .redaction import Redactor
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ class _Program:
 
     def _leave(self, status: int) -> None:
         if self._manager is not None:
-            self._manager.kernel.flush_log()
+            self._manager.kernel.announcer.flush_log()
         _leave(status)
 
     def finished(self) -> None:

@@ -20,7 +20,7 @@ from moorings.errors import FailureReason
 from moorings.providers.contract import DocumentsDatabaseBase, Notify, Signal
 from moorings.providers.references import Secret  # noqa: TC001 - pydantic reads it
 from moorings.providers.registry import DocumentDatabaseRegistry
-from moorings.runtime.manager import open_connections
+from moorings.runtime.opening import open_connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from moorings.errors import (
     RestartIntensityExceeded,
 )
 from moorings.providers.contract import Signal
-from moorings.runtime.connection import BaseServiceProtocol, DocumentsDatabaseProtocol
+from moorings.runtime.protocols import BaseServiceProtocol, DocumentsDatabaseProtocol
 from moorings.runtime.state import Event, State
 
 if TYPE_CHECKING:
@@ -998,7 +998,7 @@ async def test_restart_between_two_incarnations_is_served_by_the_next(
             if transition.event is Event.CRASHED:
                 nursery.start_soon(manager.restart, "db")
 
-        manager.kernel._observers[:] = [observe]
+        manager.kernel.announcer._observers[:] = [observe]
         await manager.get_database()
         await trio.sleep(1)
 

@@ -416,7 +416,7 @@ async def test_a_secrets_backend_that_hangs_is_bounded(
         async def hang(*_: object) -> None:
             await trio.sleep_forever()
 
-        monkeypatch.setattr(type(manager.kernel._secrets), "resolve", hang)
+        monkeypatch.setattr(type(manager.kernel.secrets.backend), "resolve", hang)
         await manager.restart("db")
         await world.until(manager["db"], State.FAILED)
         await manager.restart("db")

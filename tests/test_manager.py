@@ -19,7 +19,7 @@ from moorings.errors import (
     UnknownBackend,
     UnknownConnection,
 )
-from moorings.runtime.manager import open_connections
+from moorings.runtime.opening import open_connections
 from moorings.runtime.state import Event, State
 
 if TYPE_CHECKING:

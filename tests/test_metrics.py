@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from moorings.errors import FailureReason
 from moorings.runtime.loading import load_settings
-from moorings.runtime.manager import build
 from moorings.runtime.measurements import BUCKETS, Histogram, Measurements
 from moorings.runtime.metrics import Exposition, _collectors, expose, text_of
+from moorings.runtime.opening import build
 from moorings.runtime.redaction import Redactor
 from moorings.runtime.state import State
 
