@@ -147,7 +147,7 @@ REFUSED = ["not escaped", "slash not escaped", "bad option beside it", "unknown 
 
 def told(way: str, address: str) -> Told:
     """How the password is told in that `way`, to whoever uses the server at `address`."""
-    database = {"database_name": "app"}
+    database = {"database_name": "secrecy"}
     url = f"mongodb://{USER}:{quote_plus(PASSWORD)}@{address}/?authSource=admin"
     bare = {"url": f"mongodb://{address}/?authSource=admin", "username": USER} | database
     by_reference = {"url": REFERENCE} | database
