@@ -41,7 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def moorings(here: Path, capfd: pytest.CaptureFixture[str]) -> Any:
+def moorings(here: Path, logging_restored: None, capfd: pytest.CaptureFixture[str]) -> Any:
     """Runs a command in this process: status, stdout and stderr."""
 
     def run(*arguments: str) -> tuple[int, str, str]:

@@ -28,7 +28,7 @@ from moorings.runtime.state import State
 from moorings.runtime.status import ConnectionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     Logged = Callable[..., list[Any]]
 
@@ -37,16 +37,7 @@ LEAKS = 10
 """How often `_leaks` says it, at least."""
 
 
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """`configure` changes what belongs to the process: everything back as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("logging_restored")  # `configure` changes the process
 
 
 @pytest.fixture
