@@ -282,8 +282,13 @@ class Connection:
         seconds. An error that the provider classifies, or the timeout, is a failed attempt; any
         other is a crash. On a ready connection the hook runs at once, and those who ask for the
         database from then on wait for it. Usable as a decorator.
+
+        Raises:
+            TypeError: `hook` cannot be called.
         """
         self._kernel.check_host(self.name)
+        if not callable(hook):  # said here, and not by a crash of the connection later on
+            raise TypeError(f"a hook is an async function of the database, and not {hook!r}")
         self.hooks = (*self.hooks, hook)
         if self._actor is not None and self.state is State.READY:
             run_late_hooks(self._actor)

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnknownConnection, did_you_mean
+from .http_probes import KERNEL
 from .lifecycle import wait_ready
 from .metrics import Exposition
 from .watching import ManagerWatch
@@ -149,8 +150,11 @@ class ConnectionManager:
 
         Raises:
             ValueError: the name is taken.
+            TypeError: `fn` cannot be called.
         """
-        if name in self._connections or name in self.checks:
+        if not callable(fn):
+            raise TypeError(f"the check {name!r} cannot be called: {fn!r}")
+        if name in self._connections or name in self.checks or name == KERNEL:
             raise ValueError(f"{name!r} is taken: give the check a name of its own")
         self.checks[name] = fn
 

@@ -11,11 +11,12 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import trio
+from sniffio import AsyncLibraryNotFoundError, current_async_library
 
 from ..errors import ConnectionNotReady, HostMismatch, RestartIntensityExceeded, SettingsError
 from .exits import ExitStatus, status_of
@@ -71,6 +72,7 @@ def run(
         RuntimeError: called from inside an event loop, or not from the main thread.
     """
     _check_host(host)
+    _check_place()
     redactor = Redactor()
     try:
         return run_loaded(function, load_settings(settings, env=env), redactor)
@@ -83,6 +85,17 @@ def run(
 def _check_host(host: str) -> None:
     if host != "trio":
         raise HostMismatch(f"this version runs on host 'trio' only, not on {host!r}")
+
+
+def _check_place() -> None:
+    """Signals reach the main thread alone, and a loop cannot run in another."""
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("moorings.run was called from another thread than the main one")
+    with suppress(AsyncLibraryNotFoundError):
+        library = current_async_library()
+        raise RuntimeError(
+            f"moorings.run was called from inside a {library} program: use open_connections there"
+        )
 
 
 def run_loaded(

@@ -607,6 +607,13 @@ async def test_hooks_run_in_order_before_ready_once_per_generation(
         assert [name for name, *_ in diary] == ["first", "second"] * 2
 
 
+async def test_what_cannot_be_called_is_no_hook(world: World, autojump_clock: MockClock) -> None:
+    """It is refused where it is registered: as a crash it would take the program along."""
+    async with world.open() as manager:
+        with pytest.raises(TypeError, match="async function"):
+            manager["db"].on_ready(5)  # type: ignore[type-var]
+
+
 async def test_a_hook_that_fails_is_resumed_where_it_failed(
     world: World, autojump_clock: MockClock
 ) -> None:

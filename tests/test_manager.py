@@ -175,6 +175,10 @@ async def test_checks_have_names_of_their_own(world: World, autojump_clock: Mock
             manager.add_check("queue", lambda: True)
         with pytest.raises(ValueError, match="'db' is taken"):
             manager.add_check("db", lambda: True)
+        with pytest.raises(ValueError, match="'kernel' is taken"):  # by what stands for the runtime
+            manager.add_check("kernel", lambda: True)
+        with pytest.raises(TypeError, match="cannot be called"):
+            manager.add_check("other", "x")  # type: ignore[arg-type]
 
 
 async def test_liveness_is_the_kernels_heartbeat(world: World, autojump_clock: MockClock) -> None:

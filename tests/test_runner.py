@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 import moorings
 from moorings.errors import HostMismatch
@@ -369,6 +370,13 @@ def test_the_function_of_the_library_returns_the_same_statuses() -> None:
 def test_a_host_that_there_is_not_is_named() -> None:
     with pytest.raises(HostMismatch, match="'curio'"):
         moorings.run(None, {}, host="curio")
+
+
+async def test_run_is_no_part_of_a_running_program() -> None:
+    with pytest.raises(RuntimeError, match="inside a trio program"):
+        moorings.run(None, {})
+    with pytest.raises(RuntimeError, match="main one"):
+        await trio.to_thread.run_sync(moorings.run, None, {})
 
 
 # -- statuses
