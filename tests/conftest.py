@@ -23,6 +23,42 @@ sys.path.insert(0, str(Path(__file__).parent))
 pytest_plugins = ["mongod_fixtures", "processes", "scripted"]
 
 
+@pytest.fixture(autouse=True)
+def logging_untouched() -> Iterator[None]:
+    """No test may leave logging configured: others, in any order, look at what is logged."""
+    before = _logging_state()
+    yield
+    after = _logging_state()
+    if after != before:
+        _restore_logging(before)
+        pytest.fail(f"this test left logging changed: {set(after.items()) ^ set(before.items())}")
+
+
+def _logging_state() -> dict[str, tuple[int, bool, bool]]:
+    loggers = {"": logging.getLogger()} | {
+        name: logger
+        for name, logger in logging.Logger.manager.loggerDict.items()
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] in _WATCHED
+    }
+    state = {
+        name: (logger.level, logger.propagate, logger.disabled) for name, logger in loggers.items()
+    }
+    return {
+        name: found for name, found in state.items() if not name or found != (0, True, False)
+    } | {"disable": (logging.Logger.manager.disable, True, False)}
+
+
+_WATCHED = {"moorings", "pymongo"}
+
+
+def _restore_logging(state: dict[str, tuple[int, bool, bool]]) -> None:
+    for name in ("", *logging.Logger.manager.loggerDict):
+        if not name or name.partition(".")[0] in _WATCHED:
+            logger = logging.getLogger(name)
+            logger.level, logger.propagate, logger.disabled = state.get(name, (0, True, False))
+    logging.disable(state["disable"][0])
+
+
 @pytest.fixture
 def logging_restored() -> Iterator[None]:
     """For tests of what configures the process's logging: everything back as it was."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mongod import Mongod
     from processes import Program, Start
 
-pytestmark = pytest.mark.mongod
+pytestmark = [pytest.mark.mongod, pytest.mark.prometheus]
 
 SECONDS = 30.0
 
