@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check bench clean
+.PHONY: help run test test-prometheus test-faults coverage check bench clean
 
 help: ## show this help
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "moorings needs Python >= 3.11: make PYTHON=python3.11 ...")'
@@ -28,6 +28,14 @@ run: $(VENV)/.run ## serve the embedded default (in memory) until Ctrl-C
 
 test: $(VENV)/.dev ## the tests, under 5 minutes, with a real mongod
 	$(BIN)/python -m pytest
+
+test-prometheus: $(VENV)/.dev ## a real Prometheus scrapes us (Debian: apt-get install prometheus)
+	$(BIN)/python -m pytest -m prometheus
+
+coverage: $(VENV)/.dev ## branch coverage of `make test`
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 test-faults: $(VENV)/.dev ## outages and elections at the default settings; takes minutes
 	$(BIN)/python -m pytest -m slow
