@@ -7,6 +7,7 @@ runtime what its heartbeat would.
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING
 
 from ..errors import FailureReason
@@ -70,8 +71,8 @@ class Faults:
 
     def delay(self, seconds: float) -> None:
         """Each call takes `seconds` longer; 0 ends that. Time is the host's (virtual as well)."""
-        if seconds < 0:
-            raise ValueError("a delay cannot be negative")
+        if not 0 <= seconds < math.inf:  # nor is NaN
+            raise ValueError("a delay is neither negative nor for ever: see hang()")
         self._delay = seconds
 
     def die_after(self, calls: int) -> None:

@@ -136,5 +136,5 @@ def _parse_options(query: str) -> dict[str, Any]:
 def _safe(error: Exception) -> str:
     text = str(error)
     if any(text.startswith(known) for known in _QUOTES_NOTHING):
-        return f"not a usable MongoDB URL: {text.partition(': ')[0]}"
+        return f"not a usable MongoDB URL: {text.partition(': ')[0].removesuffix('. Hint')}"
     return f"not a usable MongoDB URL: check hosts and ports, and {_ESCAPE}"

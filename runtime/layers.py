@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsProblem, did_you_mean
+from .redaction import redact_urls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -210,11 +211,13 @@ class Layered:
         return None
 
     def _belongs_to_others(self, key: str) -> None:
+        key = redact_urls(key)
         if key not in self.foreign:
             self.foreign.append(key)
 
     def _problem(self, file: str, layer: str, path: KeyPath, problem: str, cure: str) -> None:
-        self.problems.append(SettingsProblem(file, layer, ".".join(path), problem, cure))
+        key = redact_urls(".".join(path))
+        self.problems.append(SettingsProblem(file, layer, key, problem, cure))
 
 
 def misplaced(document: Document, layer: str) -> list[SettingsProblem]:

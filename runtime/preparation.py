@@ -10,6 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..errors import SettingsError, SettingsProblem, UnknownBackend, did_you_mean
 from .layers import Origin
+from .redaction import redact_urls
 from .secrets import SECRETS_MODELS
 from .validation import find_faults, hider
 
@@ -181,9 +182,8 @@ class Check:
 
     def _add(self, path: KeyPath, problem: str, cure: str) -> None:
         origin = self._where(path)
-        self._problems.append(
-            SettingsProblem(origin.file, origin.layer, ".".join(path), problem, cure)
-        )
+        key = redact_urls(".".join(path))  # a URL may stand where a name belongs
+        self._problems.append(SettingsProblem(origin.file, origin.layer, key, problem, cure))
 
 
 def _true(enabled: Mapping[str, bool]) -> list[str]:

@@ -575,6 +575,19 @@ def test_no_message_repeats_what_a_provider_is_given(problems: Problems, secret:
     assert problem.problem.endswith("no URL of a server")
 
 
+def test_a_url_where_a_name_belongs_is_named_without_its_password(
+    load: Load, problems: Problems
+) -> None:
+    url = f"mongodb://u:{SECRET}@h/"
+    for toml in (
+        f'[default.database.documents."{url}"]\nbackend = "local"',
+        f'[default.database.documents."{url}"]\nbackend = "mongo"',
+        f'[default.runtime]\n"{url}" = 1',
+    ):
+        assert any("mongodb://*" in problem.key for problem in problems(toml))
+    assert SECRET not in str(load(f'[default."{url}"]\n[default.database]\n"{url}" = 1').foreign)
+
+
 def test_a_missing_backend_may_be_a_slip_in_the_name(problems: Problems) -> None:
     variable = "MOORINGS_DATABASE__DOCUMENTS__MIAN__PROVIDER__DATABASE_NAME"
     (problem,) = problems(ONE, environ={variable: "x"})

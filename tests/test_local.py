@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -192,6 +193,8 @@ async def test_delay_takes_the_hosts_time(
     assert trio.current_time() == pytest.approx(2.5)
     with pytest.raises(ValueError, match="negative"):
         provider.faults.delay(-1)
+    with pytest.raises(ValueError, match="neither negative nor for ever"):
+        provider.faults.delay(math.nan)
 
 
 async def test_die_after_counts_calls(
