@@ -59,6 +59,8 @@ def run_target(
         return ExitStatus.FAILED
     if embedded:
         logger.warning(EMBEDDED_WARNING)
+    elif not any(c.enabled for c in loaded.settings.database.documents.values()):
+        logger.warning(_no_connections(loaded))
     if not isinstance(handler, console.TerminalHandler):
         return run_loaded(function, loaded, redactor)
     view = LiveView(handler.console)
@@ -87,6 +89,8 @@ def check_names(
     except RestartIntensityExceeded as error:
         print(redactor.redact(f"{error}: {error.__cause__!r}"), file=sys.stderr)  # noqa: T201
         return status_of(error)
+    if not checked:  # a slip in a table's name looks like this: it belongs to others then
+        print(f"moorings: {_no_connections(loaded)}", file=sys.stderr)  # noqa: T201
     print_table(
         ("name", "backend", "state", "time", "reason"),
         [
@@ -102,6 +106,11 @@ def check_names(
         coloured="state",
     )
     return exit_status(checked)
+
+
+def _no_connections(loaded: LoadedSettings) -> str:
+    left = f"; not ours, left alone: {', '.join(loaded.foreign)}" if loaded.foreign else ""
+    return f"no connection is enabled in {', '.join(map(str, loaded.files))}{left}"
 
 
 def _print_valid(loaded: LoadedSettings) -> None:

@@ -348,6 +348,18 @@ def test_without_settings_check_names_both_places(moorings: Any) -> None:
     assert "MOORINGS_SETTINGS" in err
 
 
+def test_a_slip_in_a_tables_name_does_not_pass_unnoticed(
+    moorings: Any, here: Path, start: Start
+) -> None:
+    """What is not ours belongs to others; with nothing of ours beside it, that is said."""
+    (here / "settings.toml").write_text(
+        '[default.runtime.exporter]\nport = 0\n[default.databse.documents.main]\nbackend = "local"'
+    )
+    said = "no connection is enabled in settings.toml; not ours, left alone: default.databse"
+    assert said in moorings("check")[2]
+    start("run").said(said)
+
+
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port that somebody listens on."""
