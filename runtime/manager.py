@@ -200,5 +200,5 @@ class ConnectionManager:
         if name in self.settings.database.documents:
             return UnknownConnection(f"{key} is disabled: set enabled = true to use it")
         return UnknownConnection(
-            f"there is no {key} in the settings. {did_you_mean(name, self._connections)}"
+            f"there is no {key} in the settings. {did_you_mean(str(name), self._connections)}"
         )
