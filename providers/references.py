@@ -24,19 +24,23 @@ Secret = SecretStr | SecretReference
 
 def references(settings: BaseModel) -> dict[str, SecretReference]:
     """The fields of `settings` that hold references, by field name (top level only)."""
+    fields = _fields(type(settings), SecretReference)
+    if not fields:
+        return {}
     return {
         name: value
-        for name in _fields(type(settings), SecretReference)
+        for name in fields
         if isinstance(value := getattr(settings, name), SecretReference)
     }
 
 
 def secrets(settings: BaseModel) -> tuple[SecretStr, ...]:
     """The plain secrets of `settings` (top level only)."""
+    fields = _fields(type(settings), SecretStr)
+    if not fields:
+        return ()
     return tuple(
-        value
-        for name in _fields(type(settings), SecretStr)
-        if isinstance(value := getattr(settings, name), SecretStr)
+        value for name in fields if isinstance(value := getattr(settings, name), SecretStr)
     )
 
 

@@ -362,7 +362,8 @@ class Connection:
             self._error,
             self._next_attempt_at,
         )
-        self._wake()
+        if self._changed is not None or self._kernel.watched:
+            self._wake()
 
     def release_waiters(self) -> None:
         """Wake those who wait for `ready`, all together: it has come, or it will not."""

@@ -180,7 +180,8 @@ class Kernel:
         """Close a client that nobody uses any more, in the background."""
         client.actor = None
         if client.native is not None:
-            self.spawn(self.close, connection, client)
+            # Not guarded: it shields itself, is bounded, and lets nothing out.
+            self._nursery.start_soon(self.close, connection, client)
 
     async def close(self, connection: Connection, client: Client) -> None:
         """Close a client within its budget, shielded; say so if that was too short."""
@@ -199,6 +200,11 @@ class Kernel:
             )
 
     # -- changes of any connection ------------------------------------------------------------
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody waits for a change of any connection."""
+        return self._changed is not None
 
     def wake(self) -> None:
         """Wake those who wait for a change of any connection."""

@@ -234,7 +234,7 @@ def moorings(n: int, prepared: Settings) -> dict[str, float]:
         async with opened(prepared) as connections:
             await connections.wait_ready()
             start = clock() - began
-            one = await _restart_some(n, _crash_one(connections), trio.sleep)
+            one = await _restart_some(n, crash_one(connections), trio.sleep)
             await trio.sleep(0.3)  # crashes are logged at the next heartbeat: not while we stop
             stopped = clock()
         return {"start": start, "restart": one, "stop": clock() - stopped}
@@ -242,7 +242,9 @@ def moorings(n: int, prepared: Settings) -> dict[str, float]:
     return trio.run(main)
 
 
-def _crash_one(connections: ConnectionManager) -> Callable[[int], Awaitable[None]]:
+def crash_one(connections: ConnectionManager) -> Callable[[int], Awaitable[None]]:
+    """Crashes the connection with that number, and waits until it is back."""
+
     async def restart(index: int) -> None:
         connection = connections[f"c{index}"]
         connection._actor.inject(Boom())  # type: ignore[union-attr] # a bug, wherever it came from
