@@ -24,7 +24,8 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 run: $(VENV)/.run ## serve the embedded default (in memory) until Ctrl-C
-	@exec $(BIN)/moorings run
+	@# On a terminal a job of its own takes the Ctrl-C: make, which would die of it, sees status 0.
+	@if [ -t 0 ]; then sh -mc '$(BIN)/moorings run; exit $$?'; else exec $(BIN)/moorings run; fi
 
 test: $(VENV)/.dev ## the tests, under 5 minutes, with a real mongod
 	$(BIN)/python -m pytest
