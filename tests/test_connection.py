@@ -96,7 +96,7 @@ async def test_delays_between_attempts_keep_their_bounds(
     previous = 0.2
     for delay in delays:
         # What is seen may be shorter than what was chosen, by the timers' granularity.
-        assert 0.2 - GRANULARITY <= delay + 1e-6
+        assert delay + 1e-6 >= 0.2 - GRANULARITY
         assert delay <= min(3.0, previous * 3) + 1e-6
         previous = max(delay + GRANULARITY, 0.2)
 
