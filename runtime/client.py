@@ -109,6 +109,7 @@ class Client:
         Cancellation leaves a client that only needs to be closed.
         """
         provider, bound = connection.provider, connection.settings.health.timeout
+        visit = kernel.host.visit
         gate = kernel.gate(provider.endpoint(self.settings))
         if not gate.enter_nowait():
             limit(math.inf)
@@ -117,14 +118,14 @@ class Client:
             if self.native is None:
                 self.step = "open"
                 limit(bound)
-                self.native = await provider.open(self.settings, self)
+                self.native = await visit(provider.open, self.settings, self)
                 self.database = provider.database(self.native)
             self.step = "ping"
             limit(bound)
-            await provider.ping(self.native)
+            await visit(provider.ping, self.native)
             self.step = "verify"
             limit(bound)
-            await provider.verify(self.native)
+            await visit(provider.verify, self.native)
         except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
             failure = failure_of(kernel, connection, error)
             raise failure from failure.__cause__
@@ -147,7 +148,7 @@ class Client:
     async def _run_hook(self, connection: Connection, kernel: Kernel, hook: Hook) -> None:
         with trio.move_on_after(kernel.hook_timeout) as scope:
             try:
-                await hook(self.database)
+                await kernel.host.visit(hook, self.database)
             except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
                 failure = failure_of(kernel, connection, error)
                 raise failure from failure.__cause__
@@ -155,12 +156,12 @@ class Client:
             name = getattr(hook, "__qualname__", repr(hook))
             raise timed_out(f"hook {name}", kernel.hook_timeout)
 
-    async def close(self, connection: Connection, close_by: float) -> bool:
+    async def close(self, connection: Connection, kernel: Kernel) -> bool:
         """Close it within `supervision.shutdown` seconds, shielded; False if that was too short.
 
         Args:
             connection: whose client it is.
-            close_by: the end of everybody's time to close, on trio's clock.
+            kernel: its `close_by` is the end of everybody's time to close.
 
         Raises:
             Exception: what the provider raised while closing; the client is given up all the same.
@@ -169,10 +170,11 @@ class Client:
         native, self.native = self.native, None
         if native is None:
             return True
-        deadline = min(trio.current_time() + connection.settings.supervision.shutdown, close_by)
+        budget = connection.settings.supervision.shutdown
+        deadline = min(kernel.now() + budget, kernel.close_by)
         with trio.CancelScope(shield=True, deadline=deadline) as scope:
             try:
-                await connection.provider.close(native)
+                await kernel.host.visit(connection.provider.close, native)
             except TimeoutError:
                 return False
         return not scope.cancelled_caught

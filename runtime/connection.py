@@ -14,6 +14,8 @@ import trio
 
 from ..errors import ConnectionNotReady
 from .actor import Actor
+from .client import AttemptFailed
+from .hosts import HostEvent, give_up_after
 from .late_hooks import run_late_hooks
 from .measurements import EDGE_INDEX, Measurements
 from .replacement import replace
@@ -91,8 +93,8 @@ class Connection:
         self.hooks: tuple[Hook, ...] = ()
         self.hooks_pending: Client | None = None  # late hooks run on it: nobody is handed it
         self._commands: trio.Lock | None = None
-        self._changed: trio.Event | None = None  # for those who watch
-        self._decided: trio.Event | None = None  # for those who wait: ready, or never
+        self._changed: HostEvent | None = None  # for those who watch
+        self._decided: HostEvent | None = None  # for those who wait: ready, or never
         self._since = time.time()
         self._generation = 0
         self._attempt = 0
@@ -188,14 +190,16 @@ class Connection:
             return
         seconds = self._kernel.ready_timeout if timeout is None else timeout
         self.check_waitable()
-        with trio.move_on_after(max(seconds, 0.0)):
-            while self._database is None:
-                if self._decided is None:
-                    self._decided = trio.Event()
-                await self._decided.wait()
-                self.check_waitable()
+        await give_up_after(seconds, self._until_ready)
         if not self.is_ready():
             raise self.not_ready(f"was not ready within {seconds:g} s")
+
+    async def _until_ready(self) -> None:
+        while self._database is None:
+            if self._decided is None:
+                self._decided = HostEvent()
+            await self._decided.wait()
+            self.check_waitable()
 
     def check_waitable(self) -> None:
         """Refuse to wait for what will not come.
@@ -209,7 +213,7 @@ class Connection:
     async def next_change(self) -> None:
         """Wait for the next change of the status. Cancelling it disturbs nobody else."""
         if self._changed is None:
-            self._changed = trio.Event()
+            self._changed = HostEvent()
         await self._changed.wait()
 
     def not_ready(self, what: str) -> ConnectionNotReady:
@@ -231,17 +235,14 @@ class Connection:
         Raises:
             ConnectionNotReady: the manager is closing.
         """
-        async with self._command():
-            if self.state is State.STOPPED:
-                await self._kernel.start(self)
+        await self._command(self._start)
 
     async def stop(self) -> None:
         """Stop the connection; returns when its client is closed. A no-op when stopped.
 
         Waiters are told at once. Cancellation gives up the waiting; the closing goes on.
         """
-        async with self._command():
-            await self._kernel.stop(self)
+        await self._command(self._stop)
 
     async def restart(self) -> None:
         """Replace the client by a new one, with newly resolved settings.
@@ -254,24 +255,41 @@ class Connection:
         Raises:
             ConnectionNotReady: the new client did not come up; the old one stays in place.
         """
-        async with self._command():
-            while self._actor is None and self.state is not State.STOPPED:
-                # Between two incarnations, or before the first: the next makes a new client.
-                await self.next_change()
-                if self.state is State.CONNECTING:
-                    return
-            if self._actor is None:
-                await self._kernel.start(self)
-            else:
-                await replace(self._actor)
+        await self._command(self._restart)
 
-    def _command(self) -> trio.Lock:
+    async def _command(self, command: Callable[[], Awaitable[None]]) -> None:
+        """Run a command in the kernel's world, one at a time."""
         self._kernel.check_host(self.name)
         if self._kernel.closing:
             raise self.not_ready("is closing")
+        try:
+            await self._kernel.host.command(self._serialised, command)
+        except AttemptFailed as ended:
+            raise self.not_ready("is closing") from ended
+
+    async def _serialised(self, command: Callable[[], Awaitable[None]]) -> None:
         if self._commands is None:
             self._commands = trio.Lock()
-        return self._commands
+        async with self._commands:
+            await command()
+
+    async def _start(self) -> None:
+        if self.state is State.STOPPED:
+            await self._kernel.start(self)
+
+    async def _stop(self) -> None:
+        await self._kernel.stop(self)
+
+    async def _restart(self) -> None:
+        while self._actor is None and self.state is not State.STOPPED:
+            # Between two incarnations, or before the first: the next makes a new client.
+            await self.next_change()
+            if self.state is State.CONNECTING:
+                return
+        if self._actor is None:
+            await self._kernel.start(self)
+        else:
+            await replace(self._actor)
 
     # -- hooks --------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from ..supervisors.policy import RestartWindow
 from ..supervisors.spec import ChildSpec, Escalated
 from .announcer import Announcer
 from .endpoint import Endpoint
+from .hosts import HostEvent, TrioHost
 from .measurements import Histogram
 from .resolver import Resolver
 from .state import Event, State
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .announcer import Observer
     from .client import Client
     from .connection import Connection
+    from .hosts import Host
     from .redaction import Redactor
     from .secrets import SecretsBackend
     from .settings import RuntimeSettings
@@ -71,6 +73,7 @@ class Kernel:
         self.name = settings.name
         self.ready_timeout = settings.ready_timeout
         self.hook_timeout = settings.hook_timeout
+        self.host: Host = TrioHost()
         self.thread = get_ident()
         self.process = os.getpid()
         self.random = Random()  # noqa: S311 - jitter, not cryptography
@@ -92,7 +95,7 @@ class Kernel:
         self.secrets = Resolver(secrets, redactor)
         self.redactor = redactor
         self.announcer = Announcer(observers, redactor)
-        self._changed: trio.Event | None = None
+        self._changed: HostEvent | None = None
         self.close_by = math.inf  # on trio's clock, once closing has begun
         self._scopes: set[trio.CancelScope] = set()
         self._nursery: trio.Nursery
@@ -114,7 +117,7 @@ class Kernel:
     # -- who may call -------------------------------------------------------------------------
 
     def check_host(self, what: str) -> None:
-        """Refuse a call from another thread or process.
+        """Refuse a call from another thread, process or event loop.
 
         Raises:
             HostMismatch: names both sides.
@@ -127,8 +130,10 @@ class Kernel:
         if get_ident() != self.thread:
             raise HostMismatch(
                 f"connection {what!r} was opened in thread {self.thread} and is used in thread "
-                f"{get_ident()}: go through trio.from_thread.run, or open connections there"
+                f"{get_ident()}: call through the loop it was opened in (trio.from_thread.run, "
+                "asyncio.run_coroutine_threadsafe), or open connections in this thread, too"
             )
+        self.host.check(f"connection {what!r}")
 
     def is_alive(self) -> bool:
         """Whether the kernel runs: a fresh heartbeat and no failure. From any thread."""
@@ -186,7 +191,7 @@ class Kernel:
     async def close(self, connection: Connection, client: Client) -> None:
         """Close a client within its budget, shielded; say so if that was too short."""
         try:
-            in_time = await client.close(connection, self.close_by)
+            in_time = await client.close(connection, self)
         except Exception as error:  # noqa: BLE001 - nothing may keep the others from closing
             text = self.describe(connection.provider, error)
             logger.warning("connection %r: closing its client failed: %s", connection.name, text)
@@ -215,7 +220,7 @@ class Kernel:
     async def next_change(self) -> None:
         """Wait for the next change of any connection."""
         if self._changed is None:
-            self._changed = trio.Event()
+            self._changed = HostEvent()
         await self._changed.wait()
 
     # -- commands -----------------------------------------------------------------------------
@@ -282,19 +287,29 @@ class Kernel:
 
     def fail(self, error: BaseException) -> None:
         """The kernel is dead: tell every waiter, then end the block."""
+        self._note_failure(error)
+        self.begin_closing()
+        self.body.cancel()
+
+    def die(self, error: BaseException) -> None:
+        """Trio's run is over, and all in it: nothing can be stopped any more, only told."""
+        self._note_failure(error)
+        self.begin_closing()
+        self._scopes.clear()
+        self.end()
+
+    def _note_failure(self, error: BaseException) -> None:
         if self.failure is None:
             self.failure = error
             self.announcer.flush_log()
             logger.critical("runtime %r failed: %s", self.name, error)
-        self.begin_closing()
-        self.body.cancel()
 
     def begin_closing(self, seconds: float = math.inf) -> None:
         """From now on nobody is handed a database, and nobody waits for one.
 
         All clients together have `seconds` to close.
         """
-        self.close_by = min(self.close_by, trio.current_time() + seconds)
+        self.close_by = min(self.close_by, self.now() + seconds)
         self.closing = True
         self.serving.clear()
         for connection in self.connections.values():

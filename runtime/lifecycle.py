@@ -7,6 +7,7 @@ end last.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ import trio
 from ..errors import ConnectionNotReady, RestartIntensityExceeded
 from ..supervisors.opening import open_supervisor
 from .backoff import decorrelated
+from .hosts import give_up_after
 from .http import create_app
 from .kernel import ROOT_INTENSITY, ROOT_PERIOD
 from .net import is_loopback
@@ -171,13 +173,15 @@ async def wait_ready(
         ConnectionNotReady: not within `seconds`; or one is stopped, or the manager closes; or,
             with `fail_fast`, one has given up.
     """
-    with trio.move_on_after(max(seconds, 0.0)):
+
+    async def until_ready() -> None:
         while (waiting := first_unready(connections)) is not None:
             if fail_fast and waiting.state is State.FAILED:
                 raise waiting.not_ready("could not be established")
             waiting.check_waitable()
             await kernel.next_change()
-        return
+
+    await give_up_after(seconds, until_ready)
     waiting = first_unready(connections)
     if waiting is not None:
         raise waiting.not_ready(f"was not ready within {seconds:g} s")
@@ -195,8 +199,8 @@ def raise_outcome(block_error: BaseException | None, failure: BaseException | No
         error = block_error or failure
     elif isinstance(block_error, ConnectionNotReady) and block_error.__cause__ is failure:
         error = failure  # the block only passed on what the kernel told its waiters
-    elif isinstance(block_error, trio.Cancelled):
-        error = block_error  # has to reach the scope it belongs to
+    elif isinstance(block_error, trio.Cancelled | asyncio.CancelledError | GeneratorExit):
+        error = block_error  # has to reach the one it belongs to
     else:
         error = BaseExceptionGroup("the block and its runtime failed", [block_error, failure])
     if error is not None:

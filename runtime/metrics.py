@@ -14,13 +14,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import trio
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
 from .families import CONNECTION_FAMILIES, COUNTER, GAUGE, INFO, RUNTIME_FAMILIES, Family
+from .hosts import checkpoint, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -99,17 +99,15 @@ class Exposition:
         self._registry = REGISTRY if registry is None else registry
 
     async def render(self, openmetrics: bool) -> bytes:
-        """The whole text. Runs on trio; holds the loop for at most `SLICE` seconds at a time."""
-        others = await trio.to_thread.run_sync(
-            _others, self._registry, openmetrics, abandon_on_cancel=True
-        )
+        """The whole text. Holds the loop for at most `SLICE` seconds at a time, on either host."""
+        others = await in_thread(_others, self._registry, openmetrics)
         collector = _collectors.get(self._registry)
         parts: list[str] = []
         since = perf_counter()
         for part in text_of(collector.kernels if collector else (), openmetrics=openmetrics):
             parts.append(part)
             if perf_counter() - since > SLICE:
-                await trio.lowlevel.checkpoint()
+                await checkpoint()
                 since = perf_counter()
         ours = "".join(parts).encode()
         return others.removesuffix(_EOF) + ours + _EOF if openmetrics else others + ours

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
-import sniffio
-
-from ..errors import HostMismatch
 from ..providers.factory import DocumentsDatabaseFactory
 from ..providers.registry import DocumentDatabaseRegistry
 from .connection import Connection
+from .hosts import current_host
 from .kernel import Kernel
 from .lifecycle import exporting, running
 from .loading import load_settings
@@ -21,10 +20,12 @@ from .secrets import secrets_backend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from prometheus_client import CollectorRegistry
 
     from .announcer import Observer
+    from .hosting import Living
     from .loading import LoadedSettings, Source
 
 
@@ -52,10 +53,12 @@ async def open_connections(
         ConnectionNotReady: `runtime.startup` is not `background`, and a required connection did
             not come up.
         RestartIntensityExceeded: a bug kept crashing a connection. Waiters were told first.
-        HostMismatch: not called from a trio program.
+        HostMismatch: called neither from a trio nor from an asyncio program, or this thread is
+            occupied by another loop's connections.
 
     The block's own error passes as it is. Cancellation reaches the block, and then stops the
-    connections in order. No signal is touched.
+    connections in order. No signal is touched. In an asyncio program, a runtime that dies cancels
+    the task that entered the block; the end of the block raises the reason, whatever task it is in.
     """
     loaded = load_settings(settings, env=env, registry=registry)
     async with opened(loaded, registry=registry, metrics=metrics, observers=observers) as manager:
@@ -84,24 +87,39 @@ async def opened(
         exporter: whether to serve HTTP where the settings leave that open.
         wired: called with the manager before anything of it runs.
     """
+    host = current_host()
     manager = build(
         loaded,
         registry or DocumentDatabaseRegistry.default(),
-        _host(),
+        host,
         observers,
         redactor or Redactor(),
     )
     manager.metrics = Exposition(metrics)
     if wired is not None:
         wired(manager)
-    settings = loaded.settings.runtime
-    enabled = settings.exporter.enabled
+    enabled = loaded.settings.runtime.exporter.enabled
+    living = partial(_living, manager, exporter if enabled is None else enabled)
     with expose(manager.kernel, metrics):
-        async with AsyncExitStack() as stack:
-            if exporter if enabled is None else enabled:
-                await stack.enter_async_context(exporting(manager, settings.exporter))
-            await stack.enter_async_context(running(manager.kernel, settings))
+        async with living() if host == "trio" else _hosted(manager, living):
             yield manager
+
+
+@asynccontextmanager
+async def _living(manager: ConnectionManager, exporter: bool) -> AsyncGenerator[None, None]:
+    """The kernel, and the exporter around it, in trio."""
+    settings = manager.settings.runtime
+    async with AsyncExitStack() as stack:
+        if exporter:
+            await stack.enter_async_context(exporting(manager, settings.exporter))
+        await stack.enter_async_context(running(manager.kernel, settings))
+        yield
+
+
+def _hosted(manager: ConnectionManager, living: Living) -> AbstractAsyncContextManager[None]:
+    from .hosting import hosted  # noqa: PLC0415 - asyncio is for those who live in it
+
+    return hosted(manager.kernel, living)
 
 
 def build(
@@ -126,16 +144,3 @@ def build(
             kernel.add(Connection(name, connection, provider, kernel))
     kernel.default = settings.database.default_document_connection
     return ConnectionManager(loaded, kernel)
-
-
-def _host() -> str:
-    try:
-        host = sniffio.current_async_library()
-    except sniffio.AsyncLibraryNotFoundError:
-        host = "no event loop"
-    if host != "trio":
-        raise HostMismatch(
-            f"open_connections was called from {host}; this version runs in trio programs only: "
-            "start yours with trio.run"
-        )
-    return host

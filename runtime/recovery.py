@@ -81,7 +81,7 @@ async def _server_answers(actor: Actor, client: Client) -> bool:
     bound = min(connection.settings.health.timeout, actor.until - actor.kernel.now())
     try:
         with trio.move_on_after(max(bound, 0.0)):
-            await connection.provider.ping(client.native)
+            await actor.kernel.host.visit(connection.provider.ping, client.native)
             return True
     except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
         failure_of(actor.kernel, connection, error)

@@ -23,6 +23,7 @@ async def keep(actor: Actor) -> None:
     connection, kernel, client = actor.connection, actor.kernel, actor.client
     assert client is not None  # noqa: S101 - ready means that there is one
     health, ping, native = connection.settings.health, connection.provider.ping, client.native
+    visit = kernel.host.visit
     while _still(actor, client):
         if actor.misses == 0:
             pause = jittered(health.interval, health.jitter, kernel.random)
@@ -35,7 +36,7 @@ async def keep(actor: Actor) -> None:
         now = actor.kernel.now()
         kernel.timers.set(actor, now + health.timeout, now)
         try:
-            await ping(native)
+            await visit(ping, native)
         except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
             actor.calling = None
             failure = failure_of(kernel, connection, error)

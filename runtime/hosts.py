@@ -1,0 +1,169 @@
+"""The two worlds a program may live in: what the runtime needs of whichever it is.
+
+The kernel is always trio. In a trio program its tasks and the application's share one loop; in an
+asyncio program trio runs as a guest of theirs, on the loop's own thread. Both kinds of tasks then
+live side by side, so that what waits asks which kind it is, each time it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import sniffio
+import trio
+
+from ..errors import HostMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+T = TypeVar("T")
+
+
+class Host(Protocol):
+    """The world of an application, as its kernel sees it."""
+
+    name: str
+    """`"trio"` or `"asyncio"`."""
+
+    def check(self, what: str) -> None:
+        """Refuse a caller from another event loop of this thread.
+
+        Raises:
+            HostMismatch: names both.
+        """
+
+    def visit(self, function: Callable[..., Awaitable[T]], *args: Any) -> Awaitable[T]:
+        """From the kernel: run the application's code, or a provider's, in the host's world.
+
+        Cancellation passes into it and waits for its end; what it raises comes back as it is.
+        """
+
+    def command(self, function: Callable[..., Awaitable[T]], *args: Any) -> Awaitable[T]:
+        """From the application: run the kernel's code in trio.
+
+        Cancellation passes into it and waits for its end; what it raises comes back as it is.
+        """
+
+
+class TrioHost:
+    """Application and kernel share one loop: calls need no bridge."""
+
+    name = "trio"
+
+    def check(self, what: str) -> None:
+        """Nothing to check: the thread has one run, and that has been compared."""
+
+    def visit(self, function: Callable[..., Awaitable[T]], *args: Any) -> Awaitable[T]:
+        """The call itself."""
+        return function(*args)
+
+    def command(self, function: Callable[..., Awaitable[T]], *args: Any) -> Awaitable[T]:
+        """The call itself."""
+        return function(*args)
+
+
+def current_host() -> str:
+    """`"trio"` or `"asyncio"`, whichever runs the caller.
+
+    Raises:
+        HostMismatch: neither does.
+    """
+    try:
+        library = sniffio.current_async_library()
+    except sniffio.AsyncLibraryNotFoundError:
+        library = "no event loop"
+    if library not in {"trio", "asyncio"}:
+        raise HostMismatch(
+            f"open_connections was called from {library}: it needs a trio or an asyncio program. "
+            "Use it inside an async function that trio.run or asyncio.run executes"
+        )
+    return library
+
+
+class HostEvent:
+    """An event for tasks of both worlds. It is set once, in the loop's thread."""
+
+    __slots__ = ("_asyncio", "_is_set", "_trio")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._asyncio: asyncio.Event | None = None
+        self._trio: trio.Event | None = None
+
+    def set(self) -> None:
+        """Wake all who wait."""
+        self._is_set = True
+        if self._asyncio is not None:
+            self._asyncio.set()
+        if self._trio is not None and trio.lowlevel.in_trio_run():
+            self._trio.set()  # where trio's run is over, nobody of its world waits any more
+
+    def wait(self) -> Awaitable[object]:
+        """To be awaited: until it is set. Cancelling it disturbs nobody else."""
+        # Not itself a coroutine function, which would cost each waiter a frame.
+        if trio.lowlevel.in_trio_task():
+            if self._trio is None:
+                self._trio = trio.Event()
+                if self._is_set:
+                    self._trio.set()
+            return self._trio.wait()
+        if self._asyncio is None:
+            self._asyncio = asyncio.Event()
+            if self._is_set:
+                self._asyncio.set()
+        return self._asyncio.wait()
+
+
+async def give_up_after(seconds: float, function: Callable[[], Awaitable[None]]) -> None:
+    """Run `function` for at most `seconds` (`math.inf`: for ever), then return all the same."""
+    if trio.lowlevel.in_trio_task():
+        with trio.move_on_after(max(seconds, 0.0)):
+            await function()
+        return
+    # What is too long for a timer is for ever.
+    bounded = asyncio.timeout(seconds if seconds < threading.TIMEOUT_MAX else None)
+    try:
+        async with bounded:
+            await function()
+    except TimeoutError:
+        if not bounded.expired():
+            raise
+
+
+async def checkpoint() -> None:
+    """Let others run, and be cancelled, once."""
+    if trio.lowlevel.in_trio_task():
+        await trio.lowlevel.checkpoint()
+    else:
+        await asyncio.sleep(0)
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Run `function` in a thread; it is abandoned on cancellation.
+
+    On asyncio, too, in one of trio's cached threads: the loop's own executor may be full of an
+    application's calls to a database that is down.
+    """
+    if trio.lowlevel.in_trio_task():
+        return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def deliver(result: Any) -> None:
+        try:
+            loop.call_soon_threadsafe(settle, result)
+        except RuntimeError:
+            return  # the loop was closed: nobody waits any more
+
+    def settle(result: Any) -> None:
+        if not future.done():
+            try:
+                future.set_result(result.unwrap())
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+                future.set_exception(error)
+
+    trio.lowlevel.start_thread_soon(lambda: function(*args), deliver)
+    return await future
