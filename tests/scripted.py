@@ -5,19 +5,23 @@ A fixture module: tests take the fixture `world`, they do not import from here.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+import sniffio
 import trio
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict
 
 from moorings.errors import FailureReason
 from moorings.providers.contract import DocumentsDatabaseBase, Notify, Signal
+from moorings.providers.local_host import checkpoint, event, sleep
 from moorings.providers.references import Secret  # noqa: TC001 - pydantic reads it
 from moorings.providers.registry import DocumentDatabaseRegistry
 from moorings.runtime.opening import open_connections
@@ -94,7 +98,7 @@ class Server:
         return sum(name == call for name, _ in self.calls)
 
     def times(self, call: str) -> list[float]:
-        """When it was asked, on trio's clock."""
+        """When it was asked, on the host's clock."""
         return [when for name, when in self.calls if name == call]
 
     @property
@@ -104,12 +108,12 @@ class Server:
 
     async def act(self, call: str) -> None:
         """One call."""
-        self.calls.append((call, trio.current_time()))
+        self.calls.append((call, _now()))
         queue = self.then[call]
         behaviour = queue.popleft() if queue else self.always.get(call)
         self.busy += 1
         try:
-            await trio.lowlevel.checkpoint()
+            await checkpoint()
             if behaviour is not None:
                 await behaviour()
         finally:
@@ -136,14 +140,14 @@ def bug(text: str = "scripted bug") -> Behaviour:
 
 def hang() -> Behaviour:
     """Never answer."""
-    return trio.sleep_forever
+    return lambda: event().wait()
 
 
 def take(seconds: float) -> Behaviour:
     """Answer late."""
 
     async def behave() -> None:
-        await trio.sleep(seconds)
+        await sleep(seconds)
 
     return behave
 
@@ -152,14 +156,28 @@ def stubborn(seconds: float) -> Behaviour:
     """Answer late, and ignore cancellation until then."""
 
     async def behave() -> None:
-        with trio.CancelScope(shield=True):
-            await trio.sleep(seconds)
+        if _on_trio():
+            with trio.CancelScope(shield=True):
+                await trio.sleep(seconds)
+            return
+        napping = asyncio.ensure_future(asyncio.sleep(seconds))
+        while not napping.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(napping)
 
     return behave
 
 
 async def succeed() -> None:
     """Do nothing more."""
+
+
+def _on_trio() -> bool:
+    return sniffio.current_async_library() == "trio"
+
+
+def _now() -> float:
+    return trio.current_time() if _on_trio() else asyncio.get_running_loop().time()
 
 
 class ScriptedSettings(BaseModel):
@@ -171,7 +189,7 @@ class ScriptedSettings(BaseModel):
 
 class ScriptedProvider(DocumentsDatabaseBase):
     settings_model: ClassVar[type[BaseModel]] = ScriptedSettings
-    hosts: ClassVar[frozenset[str]] = frozenset({"trio"})
+    hosts: ClassVar[frozenset[str]] = frozenset({"trio", "asyncio"})
     world: ClassVar[World]
 
     def __init__(self, name: str) -> None:
@@ -276,11 +294,18 @@ class World:
     @staticmethod
     async def until(connection: Connection, state: State, seconds: float = 300.0) -> None:
         """Wait for a state that lasts."""
-        with trio.fail_after(seconds):
+
+        async def watch() -> None:
             async for status in connection.watch():
                 if status.state is state:
                     return
-        raise AssertionError(f"{connection!r} closed before it was {state}")
+            raise AssertionError(f"{connection!r} closed before it was {state}")
+
+        if _on_trio():
+            with trio.fail_after(seconds):
+                await watch()
+        else:
+            await asyncio.wait_for(watch(), seconds)
 
     def assert_all_closed(self) -> None:
         """Every client that was opened has been closed once."""

@@ -1,6 +1,6 @@
 """A connection in motion: episodes, outages, hooks, waiters, watches, commands, signals."""
 
-# ruff: noqa: ASYNC110, PERF401, PT012 - virtual time; watching is a loop; the block raises
+# ruff: noqa: PERF401 - virtual time; watching is a loop; the block raises
 
 from __future__ import annotations
 

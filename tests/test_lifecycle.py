@@ -1,7 +1,5 @@
 """How a manager starts and ends: whose error is raised, who is told first, and nothing is left."""
 
-# ruff: noqa: PT012 - what raises is the whole block
-
 from __future__ import annotations
 
 import math

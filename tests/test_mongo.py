@@ -400,7 +400,7 @@ async def test_closing_leaves_no_thread_behind(mongod: Mongod) -> None:
                 nursery.start_soon(provider.database(handle).command, "ping")
         await provider.ping(handle)
     with trio.fail_after(SOON):
-        while any(t.is_alive() for t in set(threading.enumerate()) - before):  # noqa: ASYNC110
+        while any(t.is_alive() for t in set(threading.enumerate()) - before):
             await trio.sleep(0.01)
 
 

@@ -1,7 +1,5 @@
 """Supervision as OTP means it: restarts, budgets, ordered stops, and honest reports."""
 
-# ruff: noqa: PT012 - what raises is the whole block
-
 from __future__ import annotations
 
 import logging

@@ -1,0 +1,80 @@
+"""Running a test's coroutine in asyncio: plain and uvloop, in debug mode, with nothing left behind.
+
+A fixture module: tests take the fixture `on_asyncio`, they do not import from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+    Main = Callable[[], Coroutine[Any, Any, Any]]
+    Run = Callable[[Main], Any]
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(params=LOOPS)
+def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Makes an event loop of one kind or the other."""
+    return LOOPS[request.param]
+
+
+@pytest.fixture
+def on_asyncio(new_loop: Callable[[], asyncio.AbstractEventLoop], nothing_left: None) -> Run:
+    """`on_asyncio(main)` is `asyncio.run(main(), debug=True)`, on either kind of loop.
+
+    The loop has to be left without a task, and the process without further threads or files.
+    """
+
+    def run(main: Main) -> Any:
+        with asyncio.Runner(debug=True, loop_factory=new_loop) as runner:
+            runner.get_loop().slow_callback_duration = 10.0  # says nothing of correctness
+            return runner.run(_alone_at_the_end(main))
+
+    return run
+
+
+async def _alone_at_the_end(main: Main) -> Any:
+    result = await main()
+    # A task whose end we were just told of is still there until the loop's next turn.
+    await asyncio.sleep(0)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not others, f"tasks are left behind: {others}"
+    return result
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """No thread (but idle ones of trio's cache), no file and no socket more than before."""
+    for new_loop in LOOPS.values():
+        new_loop().close()  # uvloop keeps what its first loop has opened
+    gc.collect()
+    files, threads = _files(), _threads()
+    yield
+    gc.collect()
+    deadline = time.monotonic() + 5.0
+    while (_files() > files or _threads() - threads) and time.monotonic() < deadline:
+        time.sleep(0.01)  # a thread that was told to end needs a moment
+    assert _files() <= files, "files or sockets are left open"
+    assert not _threads() - threads, "threads are left behind"
+
+
+def _files() -> int:
+    return len(list(Path(f"/proc/{os.getpid()}/fd").iterdir()))
+
+
+def _threads() -> set[threading.Thread]:
+    # Trio's cached threads end by themselves after ten idle seconds.
+    return {t for t in threading.enumerate() if not t.name.startswith("Trio thread")}
