@@ -17,6 +17,7 @@ from ..errors import FailureReason
 from .contract import DocumentsDatabaseBase
 from .local_database import LocalClient, LocalDatabase
 from .local_faults import Faults, LocalFault
+from .local_host import imported
 from .local_server import EngineMissing, LocalServer
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class LocalDBProvider(DocumentsDatabaseBase):
         Raises:
             EngineMissing: the engine, or PyMongo, is not installed.
         """
+        await imported("mongomock_ng")
         if self._server is None:
             self._server = LocalServer(self.faults)
         client = LocalClient(self._server, settings.database_name)

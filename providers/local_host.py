@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
+import sys
 from typing import Protocol
 
 import sniffio
@@ -29,6 +32,17 @@ async def checkpoint() -> None:
         await trio.lowlevel.checkpoint()
     else:
         await asyncio.sleep(0)
+
+
+async def imported(module: str) -> None:
+    """Import `module`, if it can be, without holding up an asyncio loop.
+
+    On trio it is imported on the spot: threads know nothing of the virtual time in which an
+    application's tests may run.
+    """
+    if module not in sys.modules and not _on_trio():
+        with contextlib.suppress(Exception):  # whoever needs it will meet the same error
+            await asyncio.to_thread(importlib.import_module, module)
 
 
 async def sleep(seconds: float) -> None:

@@ -47,6 +47,7 @@ class Guest:
         self._opened: asyncio.Future[None] = loop.create_future()
         self._guard: asyncio.Task[None] | None = None
         self.users = 0
+        self._interrupted = False
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery
         # What the loop is to do next for us, for the day it is closed before it has done that.
@@ -115,6 +116,7 @@ class Guest:
             run_sync_soon_not_threadsafe=self._soon,
             done_callback=self._over,
             host_uses_signal_set_wakeup_fd=True,
+            restrict_keyboard_interrupt_to_checkpoints=True,  # of `_main`: it belongs to no other
         )
         _of_thread.guest = self
         self._guard = self.loop.create_task(self._keep(), name="moorings: guard")
@@ -123,7 +125,13 @@ class Guest:
         with self._scope:
             async with trio.open_nursery() as self._nursery:
                 self._opened.set_result(None)
-                await trio.sleep_forever()
+                try:
+                    await trio.sleep_forever()
+                except KeyboardInterrupt:
+                    # Where nobody else handles the signal, trio does, and hands it to us: all is
+                    # closed in order before the host gets it.
+                    self._interrupted = True
+                    self._scope.cancel()
 
     def _over(self, result: Outcome[None]) -> None:
         if _of_thread.guest is self:
@@ -134,13 +142,13 @@ class Guest:
         for future in (self._opened, self.ended):
             if future.done():
                 continue
-            if isinstance(error, Exception):
-                future.set_exception(error)
-                future.exception()  # whoever still waits gets it; else it was logged
-            else:
+            if error is None:
                 future.set_result(None)
-        if error is not None and not isinstance(error, Exception):
-            raise error  # Ctrl-C that came while trio ran: the host's, as if it had met it
+            else:
+                future.set_exception(error)
+                future.exception()  # whoever still waits gets it, and the managers log it
+        if self._interrupted:
+            raise KeyboardInterrupt
 
     async def _keep(self) -> None:
         """The guard: when the loop is wound up around us, end the guest first."""

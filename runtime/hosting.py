@@ -8,7 +8,6 @@ entered the block, once every waiter has been told.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,17 +18,20 @@ from .guest import Guest, undisturbed
 from .lifecycle import raise_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
     from .kernel import Kernel
 
     Living = Callable[[], AbstractAsyncContextManager[None]]
 
 
-@asynccontextmanager
-async def hosted(kernel: Kernel, living: Living) -> AsyncGenerator[None, None]:
-    """Run `kernel` as a guest of the running loop for as long as the block runs.
+class Hosted:
+    """Runs a kernel as a guest of the running loop for as long as a block runs.
+
+    Not a generator: a loop whose program forgets to leave the block closes its generators one by
+    one, each in a task of its own, and none of them would reach the end of the others.
 
     Args:
         kernel: gets its host here.
@@ -41,19 +43,36 @@ async def hosted(kernel: Kernel, living: Living) -> AsyncGenerator[None, None]:
 
     Cancellation reaches the block, and then stops the kernel in order.
     """
-    guest = await Guest.enter()
-    kernel.host = AsyncioHost(guest)
-    stay = _Stay(kernel, living, guest)
-    block_error: BaseException | None = None
-    try:
-        if await asyncio.shield(stay.entered):
-            yield
-    except BaseException as error:  # noqa: BLE001 - raised below, when all has ended
-        block_error = error
-    block_error = await stay.end(block_error)
-    raise_outcome(block_error, stay.error)
-    if not stay.entered.result():
-        raise ConnectionNotReady("the event loop is being left", None)
+
+    def __init__(self, kernel: Kernel, living: Living) -> None:
+        self._kernel = kernel
+        self._living = living
+        self._stay: _Stay
+
+    async def __aenter__(self) -> None:
+        """Return once the kernel runs, as its settings' `startup` says."""
+        guest = await Guest.enter()
+        self._kernel.host = AsyncioHost(guest)
+        stay = self._stay = _Stay(self._kernel, self._living, guest)
+        try:
+            begun = await asyncio.shield(stay.entered)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, None)
+            raise
+        if not begun:
+            await self.__aexit__(None, None, None)  # raises why
+            raise ConnectionNotReady("the event loop is being left", None)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        block_error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the kernel, leave the guest; raise what is to be raised beside the block's error."""
+        error, reason = await self._stay.end(block_error), self._stay.error
+        if reason is not None or error is not block_error:
+            raise_outcome(error, reason)
 
 
 class _Stay:
@@ -129,10 +148,12 @@ class _Stay:
                 await ending
             except asyncio.CancelledError as error:
                 block_error = block_error or error
-        return block_error if not self._interrupted else await self._undo(block_error)
+        if self._interrupted and self.error is not None:
+            return await self._undo(block_error)
+        return block_error
 
     async def _undo(self, block_error: BaseException | None) -> BaseException | None:
-        """Take our own cancellation back, as `asyncio.timeout` does."""
+        """Take our own cancellation back, as `asyncio.timeout` does: a reason takes its place."""
         if self._task is not asyncio.current_task():
             return block_error
         try:

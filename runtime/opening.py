@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from .secrets import secrets_backend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
     from prometheus_client import CollectorRegistry
 
@@ -29,15 +29,14 @@ if TYPE_CHECKING:
     from .loading import LoadedSettings, Source
 
 
-@asynccontextmanager
-async def open_connections(
+def open_connections(
     settings: Source | None = None,
     *,
     env: str | None = None,
     registry: DocumentDatabaseRegistry | None = None,
     metrics: CollectorRegistry | None = None,
     observers: Sequence[Observer] = (),
-) -> AsyncGenerator[ConnectionManager, None]:
+) -> AbstractAsyncContextManager[ConnectionManager]:
     """Run every connection that the settings name, supervised, for as long as the block runs.
 
     Args:
@@ -53,33 +52,22 @@ async def open_connections(
         ConnectionNotReady: `runtime.startup` is not `background`, and a required connection did
             not come up.
         RestartIntensityExceeded: a bug kept crashing a connection. Waiters were told first.
-        HostMismatch: called neither from a trio nor from an asyncio program, or this thread is
+        HostMismatch: entered neither in a trio nor in an asyncio program, or this thread is
             occupied by another loop's connections.
 
     The block's own error passes as it is. Cancellation reaches the block, and then stops the
     connections in order. No signal is touched. In an asyncio program, a runtime that dies cancels
     the task that entered the block; the end of the block raises the reason, whatever task it is in.
     """
-    loaded = load_settings(settings, env=env, registry=registry)
-    async with opened(loaded, registry=registry, metrics=metrics, observers=observers) as manager:
-        yield manager
+    load = partial(load_settings, settings, env=env, registry=registry)
+    return Opening(load, registry=registry, metrics=metrics, observers=observers)
 
 
-@asynccontextmanager
-async def opened(
-    loaded: LoadedSettings,
-    *,
-    registry: DocumentDatabaseRegistry | None = None,
-    metrics: CollectorRegistry | None = None,
-    observers: Sequence[Observer] = (),
-    redactor: Redactor | None = None,
-    exporter: bool = False,
-    wired: Callable[[ConnectionManager], object] | None = None,
-) -> AsyncGenerator[ConnectionManager, None]:
-    """`open_connections` with settings that are loaded already.
+class Opening(AbstractAsyncContextManager["ConnectionManager"]):
+    """What `open_connections` returns.
 
     Args:
-        loaded: what `load_settings` returned.
+        load: gives the settings, once the block is entered.
         registry: where backends are looked up; None: what is installed.
         metrics: where the collector is registered; None: prometheus_client's `REGISTRY`.
         observers: called with every `Transition`.
@@ -87,22 +75,69 @@ async def opened(
         exporter: whether to serve HTTP where the settings leave that open.
         wired: called with the manager before anything of it runs.
     """
-    host = current_host()
-    manager = build(
-        loaded,
-        registry or DocumentDatabaseRegistry.default(),
-        host,
-        observers,
-        redactor or Redactor(),
-    )
-    manager.metrics = Exposition(metrics)
-    if wired is not None:
-        wired(manager)
-    enabled = loaded.settings.runtime.exporter.enabled
-    living = partial(_living, manager, exporter if enabled is None else enabled)
-    with expose(manager.kernel, metrics):
-        async with living() if host == "trio" else _hosted(manager, living):
-            yield manager
+
+    # Not a generator: see `hosting.Hosted`.
+
+    def __init__(
+        self,
+        load: Callable[[], LoadedSettings],
+        *,
+        registry: DocumentDatabaseRegistry | None = None,
+        metrics: CollectorRegistry | None = None,
+        observers: Sequence[Observer] = (),
+        redactor: Redactor | None = None,
+        exporter: bool = False,
+        wired: Callable[[ConnectionManager], object] | None = None,
+    ) -> None:
+        self._load = load
+        self._registry = registry
+        self._metrics = metrics
+        self._observers = observers
+        self._redactor = redactor
+        self._exporter = exporter
+        self._wired = wired
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> ConnectionManager:
+        """Run the connections; errors as `open_connections`."""
+        loaded, host = self._load(), current_host()
+        manager = build(
+            loaded,
+            self._registry or DocumentDatabaseRegistry.default(),
+            host,
+            self._observers,
+            self._redactor or Redactor(),
+        )
+        manager.metrics = Exposition(self._metrics)
+        if self._wired is not None:
+            self._wired(manager)
+        enabled = loaded.settings.runtime.exporter.enabled
+        living = partial(_living, manager, self._exporter if enabled is None else enabled)
+        async with self._stack as stack:
+            stack.enter_context(expose(manager.kernel, self._metrics))
+            await stack.enter_async_context(_in_host(host, manager, living))
+            self._stack = stack.pop_all()
+        return manager
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Stop the connections."""
+        return await self._stack.__aexit__(kind, error, traceback)
+
+
+def opened(
+    loaded: LoadedSettings,
+    *,
+    redactor: Redactor | None = None,
+    exporter: bool = False,
+    wired: Callable[[ConnectionManager], object] | None = None,
+) -> Opening:
+    """`open_connections` with settings that are loaded already; arguments as `Opening`."""
+    return Opening(lambda: loaded, redactor=redactor, exporter=exporter, wired=wired)
 
 
 @asynccontextmanager
@@ -116,10 +151,14 @@ async def _living(manager: ConnectionManager, exporter: bool) -> AsyncGenerator[
         yield
 
 
-def _hosted(manager: ConnectionManager, living: Living) -> AbstractAsyncContextManager[None]:
-    from .hosting import hosted  # noqa: PLC0415 - asyncio is for those who live in it
+def _in_host(
+    host: str, manager: ConnectionManager, living: Living
+) -> AbstractAsyncContextManager[None]:
+    if host == "trio":
+        return living()
+    from .hosting import Hosted  # noqa: PLC0415 - asyncio is for those who live in it
 
-    return hosted(manager.kernel, living)
+    return Hosted(manager.kernel, living)
 
 
 def build(
