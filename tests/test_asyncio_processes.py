@@ -52,7 +52,7 @@ def run(tmp_path: Path, body: str, *options: str) -> subprocess.CompletedProcess
         env={k: v for k, v in os.environ.items() if not k.startswith("MOORINGS_")},
     )
     # On a busy machine asyncio's debug mode finds everything slow.
-    ended.stderr = re.sub(r"^Executing .* took [\d.]+ seconds\n", "", ended.stderr, flags=re.MULTILINE)
+    ended.stderr = re.sub(r"(?m)^Executing .* took [\d.]+ seconds\n", "", ended.stderr)
     return ended
 
 
