@@ -22,7 +22,7 @@ import trio
 from ..errors import HostMismatch, SupervisorError
 from ..providers.references import secrets as secrets_in
 from ..supervisors.policy import RestartWindow
-from ..supervisors.spec import ChildSpec, Escalated
+from ..supervisors.spec import ChildSpec
 from .announcer import Announcer
 from .endpoint import Endpoint
 from .hosts import HostEvent, TrioHost
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from ..providers.contract import DocumentsDatabaseBase
-    from ..supervisors.spec import SupervisorEvent
     from ..supervisors.supervisor import Supervisor
     from .announcer import Observer
     from .client import Client
@@ -327,11 +326,6 @@ class Kernel:
         self.announcer.flush_log()
         for connection in self.connections.values():
             connection._wake()  # noqa: SLF001
-
-    def on_supervisor_event(self, event: SupervisorEvent) -> None:
-        """Escalation closes the manager before it ends the block."""
-        if isinstance(event, Escalated):
-            self.fail(event.error)
 
     async def _guarded(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
         """A task of the kernel's: shielded from the outside, fatal when it fails."""

@@ -52,8 +52,8 @@ async def running(kernel: Kernel, settings: RuntimeSettings) -> AsyncGenerator[N
                 intensity=ROOT_INTENSITY,
                 period=ROOT_PERIOD,
                 ordered=False,
-                observers=[kernel.on_supervisor_event],
             ) as kernel.supervisor:
+                kernel.supervisor.before_escalation = kernel.fail  # the waiters are told first
                 connections = tuple(kernel.connections.values())
                 kernel.supervisor.start_children_nowait([kernel.spec(c) for c in connections])
                 try:

@@ -47,7 +47,7 @@ class Child:
         "window",
     )
 
-    def __init__(self, spec: ChildSpec, told: Callable[[Child], object]) -> None:
+    def __init__(self, spec: ChildSpec, told: Callable[[Child], object] | None) -> None:
         self.spec = spec
         self.restarts = 0
         self.error: BaseException | None = None  # of the last incarnation
@@ -64,7 +64,7 @@ class Child:
         self.task: trio.lowlevel.Task | None = None
         self._ended: trio.Event | None = None
         self._scope: trio.CancelScope | None = None
-        self._told = told  # the supervisor's ear for `started`
+        self._told = told  # the supervisor's ear for `started`, if anybody watches it
 
     def new_scope(self) -> trio.CancelScope:
         """The scope of a new task: a cancelled one cannot be used again."""
@@ -85,7 +85,8 @@ class Child:
             # Kept for the starter: by the time it runs we may have crashed and begun anew.
             starting.value = value
             starting.over.set()
-        self._told(self)
+        if self._told is not None:
+            self._told(self)
 
     def stop(self) -> None:
         """Make the task end: ask it if it can be asked, else cancel it."""

@@ -39,7 +39,7 @@ from .spec import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .spec import SupervisorObserver
 
@@ -68,12 +68,16 @@ class Supervisor:
         self._ordered = ordered
         self._window = RestartWindow(intensity, period)
         self._observers = Observers(observers)
+        # Nobody is told of starts that nobody watches.
+        self._told = self._child_started if self._observers else None
         self._children: dict[str, Child] = {}
         self._stopping = False
         self._active = 0
         self._quiet: trio.Event | None = None
         self.body = trio.CancelScope()
         self.escalation: RestartIntensityExceeded | None = None
+        self.before_escalation: Callable[[RestartIntensityExceeded], object] | None = None
+        """Called with the error before anything ends because of it; must not raise."""
         self.restarts: dict[str, int] = {"crash": 0, "exit": 0, "start_failed": 0}
         """How often a child was restarted, by reason."""
 
@@ -207,7 +211,7 @@ class Supervisor:
             if present.state is ChildState.STOPPED:
                 raise ChildAlreadyPresent(f"child {spec.id!r} is present: restart or delete it")
             raise ChildAlreadyStarted(f"child {spec.id!r} is {present.state}")
-        child = self._children[spec.id] = Child(spec, self._child_started)
+        child = self._children[spec.id] = Child(spec, self._told)
         return child
 
     def _spawn(self, child: Child) -> None:
@@ -215,7 +219,7 @@ class Supervisor:
         child.value = NOT_STARTED
         child.error = None
         self._active += 1
-        run = self._run_cancellable if child.spec.ask is None else self._run
+        run = self._run_cancellable if child.spec.ask is None else self._incarnations
         self._nursery.start_soon(run, child, name=child.spec.id)
 
     async def _start_and_wait(self, child: Child) -> Any:
@@ -232,13 +236,6 @@ class Supervisor:
             raise ChildStartFailed(child.spec.id) from child.error
         return starting.value
 
-    async def _run(self, child: Child) -> None:
-        """The task of a child that ends by itself when it is asked to."""
-        try:
-            await self._incarnations(child)
-        finally:
-            self._gone(child)
-
     async def _run_cancellable(self, child: Child) -> None:
         """The task of a child that cannot be asked to end."""
         try:
@@ -253,19 +250,26 @@ class Supervisor:
             self._gone(child)
 
     async def _incarnations(self, child: Child) -> None:
-        """Incarnation after incarnation, until policy or a command ends them."""
+        """Incarnation after incarnation, until policy or a command ends them.
+
+        The whole task of a child that ends when it is asked to: one frame less for each of many.
+        """
         child.task = trio.lowlevel.current_task()
         run = child.spec.run
-        while child.state is not ChildState.STOPPING:  # asked before it ran, or between two
-            child.error = None
-            try:
-                await run(task_status=child)
-            except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
-                child.error = error
-            if not self._after_end(child, child.error):
-                return
-            # A child that fails without ever waiting must not starve the others.
-            await trio.lowlevel.cancel_shielded_checkpoint()
+        try:
+            while child.state is not ChildState.STOPPING:  # asked before it ran, or between two
+                child.error = None
+                try:
+                    await run(task_status=child)
+                except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
+                    child.error = error
+                if not self._after_end(child, child.error):
+                    return
+                # A child that fails without ever waiting must not starve the others.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        finally:
+            if child.spec.ask is not None:  # the others are gone once their scope is behind them
+                self._gone(child)
 
     def _tell_ended(self, child: Child, *, stopping: bool) -> None:
         if self._observers:
@@ -307,14 +311,15 @@ class Supervisor:
         escalation = RestartIntensityExceeded(self.name, child.spec.id, len(self._window))
         escalation.__cause__ = error
         self.escalation = escalation
+        if self.before_escalation is not None:
+            self.before_escalation(escalation)
         self._observers.tell(Escalated(self.name, child.spec.id, escalation))
         self._stopping = True
         self._nursery.start_soon(self.stop_children, name=f"{self.name}: stop")
         self.body.cancel()
 
     def _child_started(self, child: Child) -> None:
-        if self._observers:
-            self._observers.tell(ChildStarted(self.name, child.spec.id, child.restarts))
+        self._observers.tell(ChildStarted(self.name, child.spec.id, child.restarts))
 
     def _gone(self, child: Child) -> None:
         if child.spec.restart is Restart.TEMPORARY:
