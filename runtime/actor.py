@@ -49,10 +49,12 @@ class Actor:
         delay: the last delay between two attempts of this episode, in seconds.
         due: when the timers wake or interrupt us, on trio's clock.
         fresh: the next attempt makes a new client.
+        looked_at: the timers' own.
         misses: pings in a row without an answer.
         nudged: somebody wants the present backoff to end.
         proof: when life was last proved, on trio's clock.
         replacing: bounds the work on a second client beside the present one.
+        rested: the wait before the next ping is behind us.
         retrying: tenacity's object, made by the first failure.
         signal: what the driver has told and nobody has looked at yet.
         stopping: somebody asked for the end.
@@ -62,6 +64,7 @@ class Actor:
 
     __slots__ = (
         "_bound",
+        "_cut",
         "_injected",
         "_parked",
         "_stale_after",
@@ -74,10 +77,12 @@ class Actor:
         "due",
         "fresh",
         "kernel",
+        "looked_at",
         "misses",
         "nudged",
         "proof",
         "replacing",
+        "rested",
         "retrying",
         "signal",
         "stopping",
@@ -93,13 +98,14 @@ class Actor:
         self.calling: str | None = None
         self.cut_off: AttemptFailed | None = None
         self.backoff = self.delay = self.proof = self.until = 0.0
-        self.due = math.inf
+        self.due = self.looked_at = math.inf
         self.misses = 0
-        self.fresh = self.nudged = self.stopping = self.suspected = False
+        self.fresh = self.nudged = self.rested = self.stopping = self.suspected = False
         self.retrying: tenacity.AsyncRetrying | None = None
         self.signal: Signal | None = None
         self.replacing: trio.CancelScope | None = None
         self._bound: trio.CancelScope | None = None
+        self._cut = False  # our scope is cancelled; a provider may have swallowed that
         self._injected: BaseException | None = None  # a hook's bug, to be raised in this task
         self._parked: trio.lowlevel.Task | None = None
         self._stale_after = stale_after(
@@ -117,24 +123,24 @@ class Actor:
             connection._step(Event.RETRY if failed else Event.START)
             task_status.started(connection)
             while not self.stopping:
+                self._cut = False
                 with trio.CancelScope() as self._bound:
-                    while self._undisturbed(self._bound):
+                    while not (self._cut or self.stopping):
                         await _WORK[connection.state](self)
+                    if not self._cut:
+                        await self._leave()
                 self._interrupted()
         except Exception as error:
             await self._crashed(error)
             raise
         finally:
             connection._actor = None
+            self.due = math.inf
             if self.replacing is not None:
                 self.replacing.cancel()
             # Also when cancelled: nobody asked in time, but the client has to be closed.
             if connection.state is not State.FAILED or self.stopping:
                 await self._close()
-
-    def _undisturbed(self, bound: trio.CancelScope) -> bool:
-        # A provider may have swallowed our cancellation and answered all the same.
-        return not (self.stopping or bound.cancel_called)
 
     def _interrupted(self) -> None:
         """Our scope was cancelled: something else is to be done now, or a call took too long."""
@@ -142,6 +148,8 @@ class Actor:
             error, self._injected = self._injected, None
             raise error
         calling, self.calling = self.calling, None
+        if calling == _CLOSING:
+            self.kernel.not_closed_in_time(self.connection)
         if calling is None or self.stopping:
             return
         failure = timed_out(calling, self.connection.settings.health.timeout)
@@ -150,6 +158,18 @@ class Actor:
         else:
             note_failure(self, failure)
             self.cut_off = failure
+
+    async def _leave(self) -> None:
+        """Stop with no call under way: the scope that we are in bounds the closing as well."""
+        connection, kernel = self.connection, self.kernel
+        connection._actor = None  # from here on the timers alone reach us
+        connection._step(Event.STOP)
+        client, self.client = self.client, None
+        if client is not None:
+            self.calling = _CLOSING
+            kernel.timers.set(self, kernel.closed_by(connection), kernel.now())
+            await kernel.close(connection, client, bounded=True)
+            self.calling = None
 
     async def _close(self) -> None:
         connection = self.connection
@@ -229,6 +249,7 @@ class Actor:
         """Serve another client from now on; the ping of the old one is given up."""
         self.client = client
         self.calling = None
+        self.rested = False
         self.misses = 0
         self.proof = self.kernel.now()
         self.wake()
@@ -244,6 +265,13 @@ class Actor:
             self.wake()
 
     # -- waiting ------------------------------------------------------------------------------
+
+    def limit(self, seconds: float) -> None:
+        """Let the timers interrupt the next call after so many seconds; `math.inf`: do not."""
+        now = self.kernel.now()
+        self.kernel.timers.set(self, now + seconds, now)
+        client = self.client
+        self.calling = client.step if client is not None and seconds < math.inf else None
 
     def park(self, when: float) -> Awaitable[object]:
         """To be awaited: until `when` (trio's clock), a signal, a nudge or a stop."""
@@ -271,6 +299,7 @@ class Actor:
         if self._parked is not None:
             self.rouse()
         elif self._bound is not None:
+            self._cut = True
             self._bound.cancel()
 
     def nudge(self) -> None:
@@ -283,7 +312,9 @@ async def _nothing() -> None:
     """What there is to wait for when something has happened already."""
 
 
-_WORK: Mapping[State, Callable[[Actor], Awaitable[None]]] = {
+_CLOSING = "close"
+
+_WORK: Mapping[State, Callable[[Actor], Awaitable[object]]] = {
     State.CONNECTING: connect,
     State.READY: keep,
     State.FAILED: back_off,

@@ -156,25 +156,27 @@ class Client:
             name = getattr(hook, "__qualname__", repr(hook))
             raise timed_out(f"hook {name}", kernel.hook_timeout)
 
-    async def close(self, connection: Connection, kernel: Kernel) -> bool:
-        """Close it within `supervision.shutdown` seconds, shielded; False if that was too short.
-
-        Args:
-            connection: whose client it is.
-            kernel: its `close_by` is the end of everybody's time to close.
+    async def close(self, connection: Connection, kernel: Kernel, deadline: float) -> bool:
+        """Close it until `deadline` (trio's clock), shielded; False if that was too short.
 
         Raises:
             Exception: what the provider raised while closing; the client is given up all the same.
         """
+        with trio.CancelScope(shield=True, deadline=deadline):
+            return await self.close_unbounded(connection, kernel)
+        return False
+
+    async def close_unbounded(self, connection: Connection, kernel: Kernel) -> bool:
+        """Close it, in a scope that bounds us; errors as `close`.
+
+        Returns:
+            False if the provider had to give something up that was still under way.
+        """
         self.actor = None
         native, self.native = self.native, None
-        if native is None:
-            return True
-        budget = connection.settings.supervision.shutdown
-        deadline = min(kernel.now() + budget, kernel.close_by)
-        with trio.CancelScope(shield=True, deadline=deadline) as scope:
+        if native is not None:
             try:
                 await kernel.host.visit(connection.provider.close, native)
             except TimeoutError:
                 return False
-        return not scope.cancelled_caught
+        return True

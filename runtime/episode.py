@@ -31,7 +31,7 @@ async def connect(actor: Actor) -> None:
     actor.delay = 0.0
     try:
         if first is None:
-            await _attempt(actor, _timers_of(actor))
+            await _attempt(actor, actor.limit)
             return
     except AttemptFailed as failure:
         first = failure
@@ -135,7 +135,7 @@ async def _brought_up(actor: Actor, limit: Limit) -> Client:
 def _establish(actor: Actor, client: Client) -> None:
     connection = actor.connection
     actor.calling = actor.signal = None
-    actor.nudged = False
+    actor.nudged = actor.rested = False
     connection.hooks_pending = None  # whoever still runs late hooks: they have run on this client
     actor.misses = 0
     actor.backoff = 0.0
@@ -167,19 +167,6 @@ async def resolved(actor: Actor, settings: Any) -> Any:
     except Exception as error:  # noqa: BLE001 - re-raised unless it has a reason
         failure = failure_of(actor.kernel, actor.connection, error)
         raise failure from failure.__cause__
-
-
-def _timers_of(actor: Actor) -> Limit:
-    """Bound a first attempt by the shared timers, which interrupt the actor."""
-    timers = actor.kernel.timers
-
-    def limit(seconds: float) -> None:
-        now = actor.kernel.now()
-        timers.set(actor, now + seconds, now)
-        client = actor.client
-        actor.calling = client.step if client is not None and seconds < math.inf else None
-
-    return limit
 
 
 def deadline_of(scope: trio.CancelScope) -> Limit:

@@ -96,6 +96,7 @@ class Kernel:
         self.announcer = Announcer(observers, redactor)
         self._changed: HostEvent | None = None
         self.close_by = math.inf  # on trio's clock, once closing has begun
+        self._retired: list[tuple[Connection, Client]] = []
         self._scopes: set[trio.CancelScope] = set()
         self._nursery: trio.Nursery
         self._token: trio.lowlevel.TrioToken
@@ -181,27 +182,51 @@ class Kernel:
         self._nursery.start_soon(self._guarded, function, *args, name=function.__qualname__)
 
     def retire(self, connection: Connection, client: Client) -> None:
-        """Close a client that nobody uses any more, in the background."""
+        """Close a client that nobody uses any more, at the next heartbeat: recovery comes first."""
         client.actor = None
         if client.native is not None:
+            self._retired.append((connection, client))
+
+    def _close_retired(self) -> None:
+        retired, self._retired = self._retired, []
+        for connection, client in retired:
             # Not guarded: it shields itself, is bounded, and lets nothing out.
             self._nursery.start_soon(self.close, connection, client)
 
-    async def close(self, connection: Connection, client: Client) -> None:
-        """Close a client within its budget, shielded; say so if that was too short."""
+    def closed_by(self, connection: Connection) -> float:
+        """When a client that is closed from now on has to be closed, on trio's clock."""
+        return min(self.now() + connection.settings.supervision.shutdown, self.close_by)
+
+    async def close(
+        self, connection: Connection, client: Client, *, bounded: bool = False
+    ) -> None:
+        """Close a client; say so where that fails or takes too long.
+
+        Args:
+            connection: whose client it is.
+            client: nobody uses it any more.
+            bounded: the caller's scope bounds this. False: it is bounded here, and shielded.
+        """
         try:
-            in_time = await client.close(connection, self)
+            if bounded:
+                in_time = await client.close_unbounded(connection, self)
+            else:
+                in_time = await client.close(connection, self, self.closed_by(connection))
         except Exception as error:  # noqa: BLE001 - nothing may keep the others from closing
             text = self.describe(connection.provider, error)
             logger.warning("connection %r: closing its client failed: %s", connection.name, text)
             return
         if not in_time:
-            connection.measurements.close_timeouts += 1
-            logger.error(
-                "connection %r did not close within %g s",
-                connection.name,
-                connection.settings.supervision.shutdown,
-            )
+            self.not_closed_in_time(connection)
+
+    def not_closed_in_time(self, connection: Connection) -> None:
+        """Count and tell that a client had to be given up."""
+        connection.measurements.close_timeouts += 1
+        logger.error(
+            "connection %r did not close within %g s",
+            connection.name,
+            connection.settings.supervision.shutdown,
+        )
 
     # -- changes of any connection ------------------------------------------------------------
 
@@ -282,6 +307,7 @@ class Kernel:
             for connection in self.connections.values():
                 if connection.state is State.READY and connection._actor is not None:  # noqa: SLF001
                     connection._actor.check_proof(now)  # noqa: SLF001
+            self._close_retired()
             self.announcer.summarise(self._beat)
 
     def fail(self, error: BaseException) -> None:
@@ -295,6 +321,7 @@ class Kernel:
         self._note_failure(error)
         self.begin_closing()
         self._scopes.clear()
+        self._retired.clear()
         self.end()
 
     def _note_failure(self, error: BaseException) -> None:
@@ -318,6 +345,7 @@ class Kernel:
 
     def end(self) -> None:
         """The connections are stopped: no status changes any more, and the side tasks end."""
+        self._close_retired()
         for scope in tuple(self._scopes):
             scope.cancel()  # clients that are still being closed are shielded, and have a bound
         for connection in self.connections.values():

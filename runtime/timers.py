@@ -21,10 +21,20 @@ GRANULARITY = 0.05
 """Width of a bucket, in seconds. Long sleeps may end this much early, never late."""
 
 
+def _bucket(when: float) -> float:
+    return when - when % GRANULARITY
+
+
 class Sleeper(Protocol):
-    """Something that waits for a time: `due` in trio's clock, `math.inf` when for none."""
+    """Something that waits for a time.
+
+    Attributes:
+        due: when, on trio's clock; `math.inf`: not at all.
+        looked_at: the timers' own: when they will look at it next; `math.inf`: never.
+    """
 
     due: float
+    looked_at: float
 
     def wake(self) -> None:
         """Called once `due` has come."""
@@ -34,25 +44,30 @@ class Timers:
     """Buckets of sleepers, and the task that wakes them. Belongs to the trio thread."""
 
     def __init__(self) -> None:
-        self._buckets: dict[float, list[tuple[Sleeper, float]]] = {}
+        self._buckets: dict[float, list[Sleeper]] = {}
         self._order: list[float] = []
         self._scope = trio.CancelScope()
 
     def set(self, sleeper: Sleeper, when: float, now: float) -> None:
         """Wake `sleeper` at `when` (trio's clock), in place of what was set before.
 
-        Nothing needs to be unset: an entry whose `due` has moved on is passed over.
+        Nothing needs to be unset: set `due` to `math.inf`. Where the timers look at the sleeper
+        before `when` in any case, they will see then that it has moved on: most bounds are moved
+        a few times before the first of them is over, and cost no entry each.
         """
         sleeper.due = when
-        if when == math.inf:
-            return
+        if when < sleeper.looked_at:
+            self._enter(sleeper, when, now)
+
+    def _enter(self, sleeper: Sleeper, when: float, now: float) -> None:
         # Early rather than late: detection bounds are upper bounds. Short sleeps stay exact.
-        key = when if when - now < 2 * GRANULARITY else when - when % GRANULARITY
+        key = when if when - now < 2 * GRANULARITY else _bucket(when)
+        sleeper.looked_at = key
         bucket = self._buckets.get(key)
         if bucket is not None:
-            bucket.append((sleeper, when))
+            bucket.append(sleeper)
             return
-        self._buckets[key] = [(sleeper, when)]
+        self._buckets[key] = [sleeper]
         heapq.heappush(self._order, key)
         self._scope.deadline = self._order[0]
 
@@ -67,7 +82,13 @@ class Timers:
     def _wake_due(self, now: float) -> None:
         while self._order and self._order[0] <= now:
             key = heapq.heappop(self._order)
-            for sleeper, when in self._buckets.pop(key):
-                if sleeper.due == when:  # else it was set anew, and has an entry of its own
+            for sleeper in self._buckets.pop(key):
+                if sleeper.looked_at != key:
+                    continue  # it was set to an earlier time, and has an entry there
+                sleeper.looked_at = math.inf
+                due = sleeper.due
+                if due <= now or _bucket(due) == key:
                     sleeper.due = math.inf
                     sleeper.wake()
+                elif due < math.inf:
+                    self._enter(sleeper, due, now)

@@ -14,37 +14,41 @@ from .client import failure_of
 from .state import State
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from .actor import Actor
     from .client import AttemptFailed, Client
 
 
-async def keep(actor: Actor) -> None:
-    """Ping until the connection is lost, its client replaced, or the actor interrupted."""
-    connection, kernel, client = actor.connection, actor.kernel, actor.client
+def keep(actor: Actor) -> Awaitable[object]:
+    """What to do next, to be awaited: wait until a ping is due, or ping."""
+    # Not itself a coroutine function: a thousand parked actors would each keep its frame.
+    if actor.rested or actor.misses:
+        return _ping(actor)
+    actor.rested = True
+    health, kernel = actor.connection.settings.health, actor.kernel
+    return actor.park(kernel.now() + jittered(health.interval, health.jitter, kernel.random))
+
+
+async def _ping(actor: Actor) -> None:
+    connection, client = actor.connection, actor.client
     assert client is not None  # noqa: S101 - ready means that there is one
-    health, ping, native = connection.settings.health, connection.provider.ping, client.native
-    visit = kernel.host.visit
-    while _still(actor, client):
-        if actor.misses == 0:
-            pause = jittered(health.interval, health.jitter, kernel.random)
-            await actor.park(actor.kernel.now() + pause)
-            if not _still(actor, client):
-                return
-            actor.suspected, actor.signal = actor.signal is not None, None
-        began = perf_counter()
-        actor.calling = "ping"
-        now = actor.kernel.now()
-        kernel.timers.set(actor, now + health.timeout, now)
-        try:
-            await visit(ping, native)
-        except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
-            actor.calling = None
-            failure = failure_of(kernel, connection, error)
-            if _still(actor, client):
-                missed(actor, failure)
-        else:
-            actor.calling = None
-            _proved(actor, perf_counter() - began)
+    if actor.rested:
+        actor.rested = False
+        actor.suspected, actor.signal = actor.signal is not None, None
+    began = perf_counter()
+    actor.limit(connection.settings.health.timeout)
+    actor.calling = "ping"
+    try:
+        await actor.kernel.host.visit(connection.provider.ping, client.native)
+    except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
+        actor.calling = None
+        failure = failure_of(actor.kernel, connection, error)
+        if _still(actor, client):
+            missed(actor, failure)
+    else:
+        actor.calling = None
+        _proved(actor, perf_counter() - began)
 
 
 def _still(actor: Actor, client: Client) -> bool:

@@ -19,7 +19,7 @@ EPSILON = 1e-9
 
 class Sleeper:
     def __init__(self) -> None:
-        self.due = math.inf
+        self.due = self.looked_at = math.inf
         self.woken: list[float] = []
 
     def wake(self) -> None:
