@@ -3,8 +3,8 @@
 Everything between is DEBUG. A peer was seen to write 732,000 lines in 30 hours of one outage.
 
 After a crash the connection recovers first and the log is told afterwards: to render a traceback
-takes longer than to start the next incarnation. From a crash on, events are kept with their time,
-and told in order at the kernel's next heartbeat, or at its end.
+takes longer than to start the next incarnation. From a crash on, what happens is only noted, and
+followed up in order at the kernel's next heartbeat, or at its end.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .log_records import LogEvent, logger
-from .state import Event, State
+from .state import Event
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .client import AttemptFailed
     from .connection import Connection
     from .redaction import Redactor
+    from .state import State
+    from .status import ConnectionStatus
 
 SUMMARY_INTERVAL = 60.0
 """Between two lines about one outage, in seconds."""
@@ -35,6 +39,23 @@ class _Outage:
     attempts: int = 0
 
 
+@dataclass(slots=True)
+class _Noted:
+    """Something that happened, when, and what the connection said of itself then."""
+
+    connection: Connection
+    status: ConnectionStatus
+    source: State | None = None
+    event: Event | None = None
+    error: BaseException | None = None
+    text: str = ""
+    at: float = field(init=False)  # Unix seconds
+    monotonic: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.at, self.monotonic = time.time(), time.monotonic()
+
+
 class OutageLog:
     """Follows every connection's outages. Belongs to the trio thread, but for `flush`."""
 
@@ -42,60 +63,26 @@ class OutageLog:
         self._redactor = redactor
         self._outages: dict[str, _Outage] = {}
         self._connections: dict[str, Connection] = {}
-        self._kept: deque[LogEvent] = deque()
+        self._kept: deque[tuple[Callable[[_Noted], object], _Noted]] = deque()
+
+    # -- what happened ------------------------------------------------------------------------
 
     def stepped(
         self, connection: Connection, source: State, event: Event, cause: BaseException | None
     ) -> None:
         """A transition has been made."""
-        if logger.isEnabledFor(logging.DEBUG):
-            self._tell(
-                logging.DEBUG,
-                "transition",
-                connection=connection.name,
-                source=source.value,
-                trigger=event.value,
-                target=connection.state.value,
-                **_why(connection),
-            )
-        match event:
-            case Event.LOST:
-                self._begin(connection, "connection lost")
-            case Event.CRASHED:
-                self._crashed(connection, cause)
-            case Event.ESTABLISHED if self._outages:
-                self._end(connection)
-            case Event.STOP if self._outages:
-                self._outages.pop(connection.name, None)
-            case _:
-                pass
+        news = event is Event.LOST or event is Event.CRASHED or self._outages or self._kept
+        if news or logger.isEnabledFor(logging.DEBUG):
+            noted = _Noted(connection, connection.status, source, event, cause)
+            self._take(self._follow, noted, later=event is Event.CRASHED)
 
     def attempt_failed(self, connection: Connection, failure: AttemptFailed) -> None:
         """An attempt to connect has failed; the first one is what people are told."""
-        outage = self._outages.get(connection.name)
-        if outage is None:
-            outage = self._begin(connection, "connection not established")
-        outage.attempts += 1
-        self._tell(
-            logging.DEBUG,
-            "attempt failed",
-            connection=connection.name,
-            attempt=connection.status.attempt,
-            reason=failure.reason.value,
-            error=failure.text,
-        )
+        self._take(self._failed, _Noted(connection, connection.status, error=failure))
 
     def parked(self, connection: Connection, error: str) -> None:
         """An optional connection has used its restart budget up."""
-        supervision = connection.settings.supervision
-        self._tell(
-            logging.ERROR,
-            "optional connection crashed too often and stays failed until it is restarted",
-            connection=connection.name,
-            intensity=supervision.intensity,
-            period=supervision.period,
-            error=error,
-        )
+        self._take(self._parked, _Noted(connection, connection.status, text=error))
 
     def summarise(self, now: float) -> None:
         """Say once a minute that an outage lasts. `now` is `time.monotonic()`."""
@@ -103,67 +90,113 @@ class OutageLog:
         for name, outage in self._outages.items():
             if now - outage.told >= SUMMARY_INTERVAL:
                 outage.told = now
+                connection = self._connections[name]
                 self._tell(
                     logging.WARNING,
                     "connection still down",
-                    connection=name,
+                    _Noted(connection, connection.status),
                     seconds=round(now - outage.began, 1),
                     attempts=outage.attempts,
-                    **_why(self._connections[name]),
+                    **_why(connection.status),
                 )
 
     def flush(self) -> None:
-        """Tell what was kept back, in order. From any thread: a watchdog may have the last word."""
+        """Follow up what was kept, in order. From any thread: a watchdog may have the last word."""
         while self._kept:
-            self._kept.popleft().tell(self._redactor)
+            follow, noted = self._kept.popleft()
+            follow(noted)
 
-    def _tell(
-        self, level: int, event: str, raised: BaseException | None = None, **fields: Any
+    def _take(
+        self, follow: Callable[[_Noted], object], noted: _Noted, *, later: bool = False
     ) -> None:
-        if logger.isEnabledFor(level):
-            told = LogEvent(level, event, fields, raised)
-            if raised is not None or self._kept:
-                self._kept.append(told)
-            else:
-                told.tell(self._redactor)
+        if later or self._kept:
+            self._kept.append((follow, noted))
+        else:
+            follow(noted)
 
-    def _begin(self, connection: Connection, event: str) -> _Outage:
-        known = self._outages.get(connection.name)
+    # -- what follows from it -----------------------------------------------------------------
+
+    def _follow(self, noted: _Noted) -> None:
+        assert noted.source is not None and noted.event is not None  # noqa: S101, PT018 - a step
+        self._tell(
+            logging.DEBUG,
+            "transition",
+            noted,
+            source=noted.source.value,
+            trigger=noted.event.value,
+            target=noted.status.state.value,
+            **_why(noted.status),
+        )
+        match noted.event:
+            case Event.LOST:
+                self._begin(noted, "connection lost")
+            case Event.CRASHED:
+                why = _why(noted.status)
+                self._tell(logging.ERROR, "connection crashed", noted, raised=noted.error, **why)
+                self._begin(noted, "connection lost")
+            case Event.ESTABLISHED:
+                self._end(noted)
+            case Event.STOP:
+                self._outages.pop(noted.connection.name, None)
+            case _:
+                pass
+
+    def _failed(self, noted: _Noted) -> None:
+        outage = self._begin(noted, "connection not established")
+        outage.attempts += 1
+        status = noted.status
+        self._tell(logging.DEBUG, "attempt failed", noted, attempt=status.attempt, **_why(status))
+
+    def _parked(self, noted: _Noted) -> None:
+        supervision = noted.connection.settings.supervision
+        self._tell(
+            logging.ERROR,
+            "optional connection crashed too often and stays failed until it is restarted",
+            noted,
+            intensity=supervision.intensity,
+            period=supervision.period,
+            error=noted.text,
+        )
+
+    def _begin(self, noted: _Noted, event: str) -> _Outage:
+        name = noted.connection.name
+        known = self._outages.get(name)
         if known is not None:
             return known
-        now = time.monotonic()
-        outage = self._outages[connection.name] = _Outage(
-            began=now, told=now, first=connection.generation == 0
+        outage = self._outages[name] = _Outage(
+            began=noted.monotonic, told=noted.monotonic, first=noted.status.generation == 0
         )
-        self._connections[connection.name] = connection
-        self._tell(logging.WARNING, event, connection=connection.name, **_why(connection))
+        self._connections[name] = noted.connection
+        self._tell(logging.WARNING, event, noted, **_why(noted.status))
         return outage
 
-    def _end(self, connection: Connection) -> None:
-        outage = self._outages.pop(connection.name, None)
+    def _end(self, noted: _Noted) -> None:
+        outage = self._outages.pop(noted.connection.name, None)
         if outage is not None:
             self._tell(
                 logging.INFO,
                 "connection ready" if outage.first else "connection ready again",
-                connection=connection.name,
-                down_seconds=round(time.monotonic() - outage.began, 3),
+                noted,
+                down_seconds=round(noted.monotonic - outage.began, 3),
                 attempts=outage.attempts,
-                generation=connection.generation,
+                generation=noted.status.generation,
             )
 
-    def _crashed(self, connection: Connection, cause: BaseException | None) -> None:
-        self._tell(
-            logging.ERROR,
-            "connection crashed",
-            raised=cause,
-            connection=connection.name,
-            **_why(connection),
-        )
-        self._begin(connection, "connection lost")
+    def _tell(
+        self,
+        level: int,
+        event: str,
+        noted: _Noted,
+        *,
+        raised: BaseException | None = None,
+        **fields: Any,
+    ) -> None:
+        if logger.isEnabledFor(level):
+            fields = {"connection": noted.connection.name, **fields}
+            LogEvent(level, event, fields, raised, noted.at).tell(self._redactor)
 
 
-def _why(connection: Connection) -> dict[str, Any]:
-    status = connection.status
+def _why(status: ConnectionStatus) -> dict[str, Any]:
     why: dict[str, str] = {}
     if status.reason is not None:
         why["reason"] = status.reason.value

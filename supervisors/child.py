@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,9 @@ class Child:
         "_scope",
         "_told",
         "error",
+        "hot",
         "reported",
+        "restarted_at",
         "restarts",
         "spec",
         "starting",
@@ -50,6 +53,8 @@ class Child:
     def __init__(self, spec: ChildSpec, told: Callable[[Child], object] | None) -> None:
         self.spec = spec
         self.restarts = 0
+        self.restarted_at = -math.inf  # on trio's clock
+        self.hot = False  # restarted twice at short intervals
         self.error: BaseException | None = None  # of the last incarnation
         self.window = (
             None

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("moorings.supervisors")
 
+HOT = 0.05
+"""A child that was restarted twice within so many seconds lets the others run first."""
+
 
 class Supervisor:
     """Starts, restarts and stops children. Made by `open_supervisor`.
@@ -265,8 +268,9 @@ class Supervisor:
                     child.error = error
                 if not self._after_end(child, child.error):
                     return
-                # A child that fails without ever waiting must not starve the others.
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                if child.hot:
+                    # One that fails without ever waiting must not starve the others.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
         finally:
             if child.spec.ask is not None:  # the others are gone once their scope is behind them
                 self._gone(child)
@@ -300,6 +304,8 @@ class Supervisor:
 
     def _too_many(self, child: Child) -> bool:
         now = trio.current_time()
+        child.hot = now - child.restarted_at < HOT
+        child.restarted_at = now
         if child.window is not None:
             if not child.window.add(now):
                 return False
