@@ -268,8 +268,11 @@ class Actor:
 
     def limit(self, seconds: float) -> None:
         """Let the timers interrupt the next call after so many seconds; `math.inf`: do not."""
-        now = self.kernel.now()
-        self.kernel.timers.set(self, now + seconds, now)
+        kernel = self.kernel
+        now = kernel.now()
+        self.due = due = now + seconds
+        if due < self.looked_at:  # `timers.set` at length: three times a start, once a ping
+            kernel.timers.look(self, due, now)
         client = self.client
         self.calling = client.step if client is not None and seconds < math.inf else None
 

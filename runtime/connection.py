@@ -348,7 +348,8 @@ class Connection:
             self._reason = reason
             self._error = error
         self.measurements.transitions[EDGE_INDEX[source, target]] += 1
-        self._serve(database)
+        if database is not self._database:
+            self._serve(database)
         if target is State.STOPPED:
             self.release_waiters()
         self._refresh()
@@ -362,12 +363,11 @@ class Connection:
 
     def _serve(self, database: Any) -> None:
         """Hand out `database` from now on; None: nothing."""
-        if database is not self._database:
-            withheld = self.hooks_pending is not None or self._kernel.closing
-            self._database = None if withheld else database
-            self._kernel.serve(self.name, self._database)
-            if self._database is not None:
-                self.release_waiters()
+        withheld = self.hooks_pending is not None or self._kernel.closing
+        self._database = None if withheld else database
+        self._kernel.serve(self.name, self._database)
+        if self._database is not None:
+            self.release_waiters()
 
     def _refresh(self) -> None:
         """Replace the facts that the status is made of, and wake those who wait for a change."""
@@ -380,7 +380,7 @@ class Connection:
             self._error,
             self._next_attempt_at,
         )
-        if self._changed is not None or self._kernel.watched:
+        if self._changed is not None or self._kernel.changed is not None:
             self._wake()
 
     def release_waiters(self) -> None:

@@ -94,7 +94,7 @@ class Kernel:
         self.secrets = Resolver(secrets, redactor)
         self.redactor = redactor
         self.announcer = Announcer(observers, redactor)
-        self._changed: HostEvent | None = None
+        self.changed: HostEvent | None = None  # while anybody waits for any change
         self.close_by = math.inf  # on trio's clock, once closing has begun
         self._retired: list[tuple[Connection, Client]] = []
         self._scopes: set[trio.CancelScope] = set()
@@ -147,12 +147,15 @@ class Kernel:
 
     def serve(self, name: str, database: Any) -> None:
         """Let the hot path find `database` under `name`; None: not any more."""
-        names = (name, None) if name == self.default else (name,)
-        for key in names:
-            if database is None:
-                self.serving.pop(key, None)
-            else:
-                self.serving[key] = database
+        self._serve_as(name, database)
+        if name == self.default:
+            self._serve_as(None, database)
+
+    def _serve_as(self, key: str | None, database: Any) -> None:
+        if database is None:
+            self.serving.pop(key, None)
+        else:
+            self.serving[key] = database
 
     def gate(self, endpoint: str) -> Endpoint:
         """What all connections to `endpoint` share."""
@@ -197,9 +200,7 @@ class Kernel:
         """When a client that is closed from now on has to be closed, on trio's clock."""
         return min(self.now() + connection.settings.supervision.shutdown, self.close_by)
 
-    async def close(
-        self, connection: Connection, client: Client, *, bounded: bool = False
-    ) -> None:
+    async def close(self, connection: Connection, client: Client, *, bounded: bool = False) -> None:
         """Close a client; say so where that fails or takes too long.
 
         Args:
@@ -230,22 +231,17 @@ class Kernel:
 
     # -- changes of any connection ------------------------------------------------------------
 
-    @property
-    def watched(self) -> bool:
-        """Whether anybody waits for a change of any connection."""
-        return self._changed is not None
-
     def wake(self) -> None:
         """Wake those who wait for a change of any connection."""
-        changed, self._changed = self._changed, None
+        changed, self.changed = self.changed, None
         if changed is not None:
             changed.set()
 
     async def next_change(self) -> None:
         """Wait for the next change of any connection."""
-        if self._changed is None:
-            self._changed = HostEvent()
-        await self._changed.wait()
+        if self.changed is None:
+            self.changed = HostEvent()
+        await self.changed.wait()
 
     # -- commands -----------------------------------------------------------------------------
 

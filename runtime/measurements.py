@@ -31,23 +31,36 @@ EDGE_INDEX = {edge: index for index, edge in enumerate(EDGES)}
 class Histogram:
     """Counts of durations per bucket (not cumulative), and their sum."""
 
-    __slots__ = ("counts", "sum")
+    __slots__ = ("_counts", "_first", "sum")
 
     def __init__(self) -> None:
-        self.counts: list[int] | None = None  # made by the first observation
         self.sum = 0.0
+        # Most connections connect once: one duration is kept as it is, the buckets begin with two.
+        self._first: float | None = None
+        self._counts: list[int] | None = None
 
     def observe(self, seconds: float) -> None:
         """Count one duration."""
-        counts = self.counts
-        if counts is None:
-            counts = self.counts = [0] * len(_NONE_YET)
-        counts[bisect_left(BUCKETS, seconds)] += 1
         self.sum += seconds
+        if self._counts is not None:
+            self._counts[bisect_left(BUCKETS, seconds)] += 1
+        elif self._first is None:
+            self._first = seconds
+        else:
+            self._counts = _counted(self._first, seconds)
 
     def snapshot(self) -> tuple[int, ...]:
-        """The counts, one more than there are `BUCKETS`."""
-        return _NONE_YET if self.counts is None else tuple(self.counts)
+        """The counts, one more than there are `BUCKETS`. From any thread."""
+        if self._counts is not None:
+            return tuple(self._counts)
+        return _NONE_YET if self._first is None else tuple(_counted(self._first))
+
+
+def _counted(*durations: float) -> list[int]:
+    counts = list(_NONE_YET)
+    for seconds in durations:
+        counts[bisect_left(BUCKETS, seconds)] += 1
+    return counts
 
 
 class Measurements:

@@ -88,6 +88,11 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = MappingProxyType(
 )
 
 
+_NEXT = {
+    (source, event): target for source, row in TRANSITIONS.items() for event, target in row.items()
+}
+
+
 def transition(state: State, event: Event) -> State:
     """The state that follows `event` in `state`.
 
@@ -95,7 +100,7 @@ def transition(state: State, event: Event) -> State:
         IllegalTransition: there is no such edge.
     """
     try:
-        return TRANSITIONS[state][event]
+        return _NEXT[state, event]
     except KeyError:
         legal = ", ".join(TRANSITIONS[state])
         raise IllegalTransition(

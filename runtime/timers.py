@@ -57,9 +57,10 @@ class Timers:
         """
         sleeper.due = when
         if when < sleeper.looked_at:
-            self._enter(sleeper, when, now)
+            self.look(sleeper, when, now)
 
-    def _enter(self, sleeper: Sleeper, when: float, now: float) -> None:
+    def look(self, sleeper: Sleeper, when: float, now: float) -> None:
+        """Look at `sleeper` at `when`: what `set` does for one that is not looked at before."""
         # Early rather than late: detection bounds are upper bounds. Short sleeps stay exact.
         key = when if when - now < 2 * GRANULARITY else _bucket(when)
         sleeper.looked_at = key
@@ -91,4 +92,4 @@ class Timers:
                     sleeper.due = math.inf
                     sleeper.wake()
                 elif due < math.inf:
-                    self._enter(sleeper, due, now)
+                    self.look(sleeper, due, now)
