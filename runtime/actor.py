@@ -57,6 +57,7 @@ class Actor:
         rested: the wait before the next ping is behind us.
         retrying: tenacity's object, made by the first failure.
         signal: what the driver has told and nobody has looked at yet.
+        stale_after: how long we may be `ready` without proof, in seconds.
         stopping: somebody asked for the end.
         suspected: the present ping was asked for by a driver's event.
         until: when the long backoff ends, on trio's clock.
@@ -67,7 +68,6 @@ class Actor:
         "_cut",
         "_injected",
         "_parked",
-        "_stale_after",
         "backoff",
         "calling",
         "client",
@@ -85,6 +85,7 @@ class Actor:
         "rested",
         "retrying",
         "signal",
+        "stale_after",
         "stopping",
         "suspected",
         "until",
@@ -108,7 +109,7 @@ class Actor:
         self._cut = False  # our scope is cancelled; a provider may have swallowed that
         self._injected: BaseException | None = None  # a hook's bug, to be raised in this task
         self._parked: trio.lowlevel.Task | None = None
-        self._stale_after = stale_after(
+        self.stale_after = stale_after(
             health.interval, health.jitter, health.timeout, health.failures
         )
 
@@ -122,7 +123,7 @@ class Actor:
             failed = connection.state is State.FAILED
             connection._step(Event.RETRY if failed else Event.START)
             task_status.started(connection)
-            while not self.stopping:
+            while True:
                 self._cut = False
                 with trio.CancelScope() as self._bound:
                     while not (self._cut or self.stopping):
@@ -130,6 +131,8 @@ class Actor:
                     if not self._cut:
                         await self._leave()
                 self._interrupted()
+                if self.stopping:
+                    return
         except Exception as error:
             await self._crashed(error)
             raise
@@ -240,7 +243,7 @@ class Actor:
 
     def check_proof(self, now: float) -> None:
         """The watchdog: `ready` without proof for longer than the bound does not exist."""
-        if now > self.proof + self._stale_after and self.connection.state is State.READY:
+        if now > self.proof + self.stale_after and self.connection.state is State.READY:
             overdue = now - self.proof
             self.lose(FailureReason.TIMEOUT, f"no proof of life for {overdue:.1f} s")
             self.wake()

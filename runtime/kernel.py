@@ -301,8 +301,9 @@ class Kernel:
             self.lag.observe(max(now - due, 0.0))
             self._beat, self.beat_at = time.monotonic(), time.time()
             for connection in self.connections.values():
-                if connection.state is State.READY and connection._actor is not None:  # noqa: SLF001
-                    connection._actor.check_proof(now)  # noqa: SLF001
+                actor = connection._actor  # noqa: SLF001
+                if actor is not None and now > actor.proof + actor.stale_after:
+                    actor.check_proof(now)
             self._close_retired()
             self.announcer.summarise(self._beat)
 

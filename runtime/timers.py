@@ -21,10 +21,6 @@ GRANULARITY = 0.05
 """Width of a bucket, in seconds. Long sleeps may end this much early, never late."""
 
 
-def _bucket(when: float) -> float:
-    return when - when % GRANULARITY
-
-
 class Sleeper(Protocol):
     """Something that waits for a time.
 
@@ -62,7 +58,7 @@ class Timers:
     def look(self, sleeper: Sleeper, when: float, now: float) -> None:
         """Look at `sleeper` at `when`: what `set` does for one that is not looked at before."""
         # Early rather than late: detection bounds are upper bounds. Short sleeps stay exact.
-        key = when if when - now < 2 * GRANULARITY else _bucket(when)
+        key = when if when - now < 2 * GRANULARITY else when - when % GRANULARITY
         sleeper.looked_at = key
         bucket = self._buckets.get(key)
         if bucket is not None:
@@ -88,7 +84,7 @@ class Timers:
                     continue  # it was set to an earlier time, and has an entry there
                 sleeper.looked_at = math.inf
                 due = sleeper.due
-                if due <= now or _bucket(due) == key:
+                if due <= now or due - due % GRANULARITY == key:
                     sleeper.due = math.inf
                     sleeper.wake()
                 elif due < math.inf:

@@ -31,19 +31,19 @@ def keep(actor: Actor) -> Awaitable[object]:
 
 
 async def _ping(actor: Actor) -> None:
-    connection, client = actor.connection, actor.client
+    connection, client, kernel = actor.connection, actor.client, actor.kernel
     assert client is not None  # noqa: S101 - ready means that there is one
     if actor.rested:
         actor.rested = False
         actor.suspected, actor.signal = actor.signal is not None, None
-    began = perf_counter()
-    actor.limit(connection.settings.health.timeout)
+    began, now = perf_counter(), kernel.now()
     actor.calling = "ping"
+    kernel.timers.set(actor, now + connection.settings.health.timeout, now)
     try:
         await actor.kernel.host.visit(connection.provider.ping, client.native)
     except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
         actor.calling = None
-        failure = failure_of(actor.kernel, connection, error)
+        failure = failure_of(kernel, connection, error)
         if _still(actor, client):
             missed(actor, failure)
     else:

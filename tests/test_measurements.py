@@ -17,8 +17,7 @@ def test_a_histogram_counts_every_duration_in_its_bucket(durations: list[float])
         histogram.observe(seconds)
     edges = [-1.0, *BUCKETS, float("inf")]
     expected = [
-        sum(low < seconds <= high for seconds in durations)
-        for low, high in pairwise(edges)
+        sum(low < seconds <= high for seconds in durations) for low, high in pairwise(edges)
     ]
     assert list(histogram.snapshot()) == expected
     assert histogram.sum == pytest.approx(sum(durations))
