@@ -129,7 +129,7 @@ class Actor:
                     while not (self._cut or self.stopping):
                         await _WORK[connection.state](self)
                     if not self._cut:
-                        await self._leave()
+                        await self._leave(self._bound)
                 self._interrupted()
                 if self.stopping:
                     return
@@ -137,10 +137,8 @@ class Actor:
             await self._crashed(error)
             raise
         finally:
-            connection._actor = None
             self.due = math.inf
-            if self.replacing is not None:
-                self.replacing.cancel()
+            self._withdraw()
             # Also when cancelled: nobody asked in time, but the client has to be closed.
             if connection.state is not State.FAILED or self.stopping:
                 await self._close()
@@ -162,15 +160,21 @@ class Actor:
             note_failure(self, failure)
             self.cut_off = failure
 
-    async def _leave(self) -> None:
+    def _withdraw(self) -> None:
+        """From here on nobody reaches us any more."""
+        self.connection._actor = None
+        if self.replacing is not None:
+            self.replacing.cancel()
+
+    async def _leave(self, bound: trio.CancelScope) -> None:
         """Stop with no call under way: the scope that we are in bounds the closing as well."""
         connection, kernel = self.connection, self.kernel
-        connection._actor = None  # from here on the timers alone reach us
+        self._withdraw()
         connection._step(Event.STOP)
         client, self.client = self.client, None
         if client is not None:
-            self.calling = _CLOSING
-            kernel.timers.set(self, kernel.closed_by(connection), kernel.now())
+            self.calling, self.due = _CLOSING, math.inf
+            bound.deadline = kernel.closed_by(connection)  # not the timers': they may be early
             await kernel.close(connection, client, bounded=True)
             self.calling = None
 
