@@ -147,15 +147,12 @@ class Kernel:
 
     def serve(self, name: str, database: Any) -> None:
         """Let the hot path find `database` under `name`; None: not any more."""
-        self._serve_as(name, database)
-        if name == self.default:
-            self._serve_as(None, database)
-
-    def _serve_as(self, key: str | None, database: Any) -> None:
-        if database is None:
-            self.serving.pop(key, None)
-        else:
-            self.serving[key] = database
+        names = (name, None) if name == self.default else (name,)
+        for key in names:
+            if database is None:
+                self.serving.pop(key, None)
+            else:
+                self.serving[key] = database
 
     def gate(self, endpoint: str) -> Endpoint:
         """What all connections to `endpoint` share."""

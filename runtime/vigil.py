@@ -40,7 +40,7 @@ async def _ping(actor: Actor) -> None:
     actor.calling = "ping"
     kernel.timers.set(actor, now + connection.settings.health.timeout, now)
     try:
-        await actor.kernel.host.visit(connection.provider.ping, client.native)
+        await kernel.host.visit(connection.provider.ping, client.native)
     except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
         actor.calling = None
         failure = failure_of(kernel, connection, error)
