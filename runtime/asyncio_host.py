@@ -15,7 +15,8 @@ import trio
 
 from ..errors import FailureReason, HostMismatch
 from .client import AttemptFailed
-from .guest import undisturbed
+from .guest import first_of, undisturbed
+from .hosts import KernelEnded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -53,16 +54,19 @@ class AsyncioHost:
         """See `Host.visit`. Called in the guest.
 
         Raises:
-            AttemptFailed: the loop was closed, or somebody cancelled all of its tasks.
+            AttemptFailed: the loop was closed or left, or somebody cancelled all of its tasks.
         """
         if self._loop.is_closed():
             raise _gone("the event loop is closed")
         task = trio.lowlevel.current_task()
         job = self._loop.create_task(_awaited(function, *args))
+        self._guest.jobs.add(job)
         raise_cancel: Callable[[], None] | None = None
 
         def wake(_: object) -> None:
-            trio.lowlevel.reschedule(task)
+            self._guest.jobs.discard(job)
+            if self._guest.is_running():
+                trio.lowlevel.reschedule(task)
 
         def abort(raise_cancelled: Callable[[], None]) -> trio.lowlevel.Abort:
             if self._loop.is_closed():
@@ -78,8 +82,8 @@ class AsyncioHost:
             if raise_cancel is not None:
                 raise_cancel()
             raise _gone("the event loop cancelled it")
-        if (error := job.exception()) is not None and not isinstance(error, Exception):
-            raise _gone("the event loop is being left")  # by Ctrl-C, say, which it has met, too
+        if isinstance(job.exception(), KeyboardInterrupt | SystemExit):
+            raise _gone("the event loop is being left")  # it has met them, too
         return job.result()
 
     # -- from asyncio to trio -----------------------------------------------------------------
@@ -88,25 +92,31 @@ class AsyncioHost:
         """See `Host.command`. Called in the loop.
 
         Raises:
-            AttemptFailed: the runtime ended meanwhile.
+            KernelEnded: the runtime ended meanwhile.
         """
+        if not self._guest.is_running():
+            raise KernelEnded("the runtime has ended")
+        ended = self._guest.ended
         future: asyncio.Future[outcome.Outcome[T] | None] = self._loop.create_future()
         scope = trio.CancelScope()
         self._guest.start_soon(_commanded, scope, future, function, *args)
         try:
-            await asyncio.wait([future])
+            await first_of(future, ended)
         except asyncio.CancelledError:
-            scope.cancel()
-            await undisturbed(future)
-            if not isinstance(future.result(), outcome.Error):
+            if self._guest.is_running():
+                scope.cancel()
+            await undisturbed(future, ended)
+            if not (future.done() and isinstance(future.result(), outcome.Error)):
                 raise
-        result = future.result()
+        result = future.result() if future.done() else None
         if result is None:
-            raise _gone("the runtime has ended")
+            raise KernelEnded("the runtime ended meanwhile")
         return result.unwrap()
 
 
 async def _awaited(function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    if trio.lowlevel.in_trio_task():
+        await asyncio.sleep(0)  # the loop starts tasks eagerly: not in the midst of trio's turn
     return await function(*args)  # what is awaitable need not be a coroutine
 
 
@@ -122,7 +132,7 @@ async def _commanded(
         with scope:
             result = await _captured(function, *args)
     finally:
-        if not future.get_loop().is_closed():
+        if not (future.done() or future.get_loop().is_closed()):
             future.set_result(result)
 
 

@@ -14,8 +14,7 @@ import trio
 
 from ..errors import ConnectionNotReady
 from .actor import Actor
-from .client import AttemptFailed
-from .hosts import HostEvent, give_up_after
+from .hosts import HostEvent, KernelEnded, give_up_after
 from .late_hooks import run_late_hooks
 from .measurements import EDGE_INDEX, Measurements
 from .replacement import replace
@@ -264,7 +263,7 @@ class Connection:
             raise self.not_ready("is closing")
         try:
             await self._kernel.host.command(self._serialised, command)
-        except AttemptFailed as ended:
+        except KernelEnded as ended:
             raise self.not_ready("is closing") from ended
 
     async def _serialised(self, command: Callable[[], Awaitable[None]]) -> None:

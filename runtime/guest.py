@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -37,8 +38,10 @@ class Guest:
 
     Attributes:
         loop: the host.
-        users: how many managers are in it; none: it is ending.
-        ended: done once the run is over; its exception is what the run died of.
+        ended: done once the run is over. Its exception is what the run died of, marked as seen:
+            the managers tell it, those that are left.
+        jobs: the loop's tasks that the run waits for; they do not outlive it.
+        lost: this is a forked child's copy, which will never run again.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -46,16 +49,19 @@ class Guest:
         self.ended: asyncio.Future[None] = loop.create_future()
         self._opened: asyncio.Future[None] = loop.create_future()
         self._guard: asyncio.Task[None] | None = None
-        self.users = 0
-        self._interrupted = False
+        self.jobs: set[asyncio.Task[Any]] = set()
+        self.lost = False
+        self._users = 0
+        self._ctrl_c = False
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery
-        # What the loop is to do next for us, for the day it is closed before it has done that.
-        self._next: Callable[[], object] | None = None
+        # What the loop is to do for us: one turn at a time, each schedules the next. Kept here as
+        # well, for the day the loop is closed, or left by Ctrl-C, before it has done that.
+        self._turns: deque[Callable[[], object]] = deque()
         self._arrived = threading.Event()
 
     def __repr__(self) -> str:
-        return f"<Guest of {self.loop!r}: {self.users} managers>"
+        return f"<Guest of {self.loop!r}: {self._users} managers>"
 
     @classmethod
     async def enter(cls) -> Guest:
@@ -66,10 +72,10 @@ class Guest:
         """
         loop = asyncio.get_running_loop()
         while (guest := _of_thread.guest) is not None:
-            if guest.loop is loop and guest.users:
+            if guest.loop is loop and not guest.is_ending():
                 break
             if guest.loop is loop:
-                await asyncio.wait([guest.ended])  # the last one out has just left
+                await asyncio.wait([guest.ended])  # the last one out has left, or the loop ends
             elif guest.loop.is_closed():
                 guest.wind_up()
             else:
@@ -80,7 +86,7 @@ class Guest:
         else:
             guest = cls(loop)
             guest._begin()
-        guest.users += 1
+        guest._users += 1
         try:
             await asyncio.shield(guest._opened)
         except BaseException:
@@ -93,10 +99,18 @@ class Guest:
 
         A cancellation meanwhile is raised afterwards: the run ends first.
         """
-        self.users -= 1
-        if self.users == 0:
+        self._users -= 1
+        if self._users == 0 and self.is_running():
             self._scope.cancel()
             await undisturbed(self.ended)
+
+    def is_ending(self) -> bool:
+        """Whether nobody may enter any more."""
+        return self._scope.cancel_called
+
+    def is_running(self) -> bool:
+        """Whether anything of trio's may be touched."""
+        return not (self.lost or self.ended.done())
 
     def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Run a task in the guest, with a copy of the caller's context. It must not raise."""
@@ -130,15 +144,20 @@ class Guest:
                 except KeyboardInterrupt:
                     # Where nobody else handles the signal, trio does, and hands it to us: all is
                     # closed in order before the host gets it.
-                    self._interrupted = True
+                    self._ctrl_c = True
                     self._scope.cancel()
 
     def _over(self, result: Outcome[None]) -> None:
+        error = result.error if isinstance(result, Error) else None
+        ctrl_c = _ctrl_c_in(error) or (KeyboardInterrupt() if self._ctrl_c else None)
         if _of_thread.guest is self:
             _of_thread.guest = None
-        error = result.error if isinstance(result, Error) else None
-        if self.loop.is_closed():
-            return
+        if not self.loop.is_closed():
+            self._settle(None if isinstance(error, KeyboardInterrupt) else error)
+        if ctrl_c is not None:
+            raise ctrl_c  # the host's, as if it had met it
+
+    def _settle(self, error: BaseException | None) -> None:
         for future in (self._opened, self.ended):
             if future.done():
                 continue
@@ -146,38 +165,38 @@ class Guest:
                 future.set_result(None)
             else:
                 future.set_exception(error)
-                future.exception()  # whoever still waits gets it, and the managers log it
-        if self._interrupted:
-            raise KeyboardInterrupt
+                future.exception()
+        for job in tuple(self.jobs):
+            job.cancel()
 
     async def _keep(self) -> None:
         """The guard: when the loop is wound up around us, end the guest first."""
         try:
             await asyncio.wait([self.ended])
         except asyncio.CancelledError:
-            self._scope.cancel()
-            await undisturbed(self.ended)
+            if self.is_running():
+                self._scope.cancel()
+                self.loop.call_soon(self._turn)  # Ctrl-C may have broken the chain of turns
+                await undisturbed(self.ended)
             raise
 
     # -- the loop's side ----------------------------------------------------------------------
 
-    # At most one tick is under way at a time: each schedules the next.
-
     def _soon(self, function: Callable[[], object]) -> None:
-        self._next = function
+        self._turns.append(function)
         with contextlib.suppress(RuntimeError):  # closed: `wind_up` finds it
-            self.loop.call_soon(self._tick)
+            self.loop.call_soon(self._turn)
 
     def _soon_threadsafe(self, function: Callable[[], object]) -> None:
-        self._next = function
+        self._turns.append(function)
         self._arrived.set()
         with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._tick)
+            self.loop.call_soon_threadsafe(self._turn)
 
-    def _tick(self) -> None:
-        function, self._next = self._next, None
-        if function is not None:
-            function()
+    def _turn(self) -> None:
+        if self._turns and not self.ended.done():
+            self._turns[0]()
+            self._turns.popleft()  # not when Ctrl-C got in between: the guard takes it again
 
     def wind_up(self) -> None:
         """The loop was closed while we lived: drive the guest to its end without it."""
@@ -191,18 +210,30 @@ class Guest:
         overdue.start()
         while _of_thread.guest is self and overdue.is_alive():
             self._arrived.clear()
-            if self._next is None:
+            if not self._turns:
                 self._arrived.wait()  # for trio's thread, which looks for I/O and deadlines
-            self._tick()
+            self._turn()
         overdue.cancel()
 
 
-async def undisturbed(future: asyncio.Future[Any]) -> None:
-    """Wait until `future` is done, whatever happens; a cancellation is raised afterwards."""
+def _ctrl_c_in(error: BaseException | None) -> BaseException | None:
+    """The Ctrl-C that ended the run: asyncio's own handler may raise it in the midst of trio."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ if isinstance(error, trio.TrioInternalError) else None
+    return error
+
+
+async def first_of(*futures: asyncio.Future[Any]) -> None:
+    """Wait until one of `futures` is done. Cancellation leaves them as they are."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def undisturbed(*futures: asyncio.Future[Any]) -> None:
+    """Wait until one of `futures` is done, come what may; a cancellation is raised afterwards."""
     cancelled: asyncio.CancelledError | None = None
-    while not future.done():
+    while not any(future.done() for future in futures):
         try:
-            await asyncio.wait([future])
+            await first_of(*futures)
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
@@ -221,6 +252,7 @@ def _forget_after_fork() -> None:
     """The child's copy of the guest never runs again; trio has to believe that it is not there."""
     guest = _of_thread.guest
     if guest is not None:
+        guest.lost = True
         _left_behind.append(guest)  # collecting it would disturb what is shared with the parent
         _of_thread.guest = None
         with contextlib.suppress(AttributeError, ImportError):

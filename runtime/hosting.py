@@ -15,7 +15,7 @@ import trio
 from ..errors import ConnectionNotReady
 from .asyncio_host import AsyncioHost
 from .guest import Guest, undisturbed
-from .lifecycle import raise_outcome
+from .lifecycle import raise_outcome, without_cancellation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +55,7 @@ class Hosted:
         self._kernel.host = AsyncioHost(guest)
         stay = self._stay = _Stay(self._kernel, self._living, guest)
         try:
+            stay.begin()
             begun = await asyncio.shield(stay.entered)
         except BaseException as error:
             await self.__aexit__(type(error), error, None)
@@ -69,14 +70,31 @@ class Hosted:
         block_error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop the kernel, leave the guest; raise what is to be raised beside the block's error."""
-        error, reason = await self._stay.end(block_error), self._stay.error
+        """Stop the kernel, leave the guest; raise what is to be raised beside the block's error.
+
+        Raises:
+            HostMismatch: this is not the loop that the block was entered in.
+        """
+        stay = self._stay
+        stay.check_loop()
+        error, reason = await stay.end(block_error), stay.error
         if reason is not None or error is not block_error:
             raise_outcome(error, reason)
 
 
 class _Stay:
     """One manager in the guest.
+
+    What ends it, and what of it then happens where:
+
+    - The block ends: `end` cancels the block's counterpart in the guest; the kernel stops; `_run`
+      settles.
+    - The kernel fails: its task leaves the counterpart, interrupts the block, and stops; `_run`
+      notes the `error` and settles.
+    - The guest ends in order, with its loop: as before, without an error; `_guest_ended` settles.
+    - The guest crashes, perhaps without unwinding: `_guest_ended` notes the error, tells everybody
+      and settles.
+    - The loop is closed, or this is a forked child: nobody waits any more.
 
     Attributes:
         entered: True when the block may begin, False when it never will.
@@ -86,50 +104,62 @@ class _Stay:
     def __init__(self, kernel: Kernel, living: Living, guest: Guest) -> None:
         self.entered: asyncio.Future[bool] = guest.loop.create_future()
         self.error: BaseException | None = None
-        self._ended: asyncio.Future[None] = guest.loop.create_future()
+        self._settled: asyncio.Future[None] = guest.loop.create_future()
         self._kernel = kernel
         self._living = living
         self._guest = guest
-        self._leaving = trio.Event()
+        self._start = trio.CancelScope()
+        self._block = trio.CancelScope()  # the block's counterpart
+        self._leaving = False
         self._task = asyncio.current_task()
         self._cancellations = self._task.cancelling() if self._task is not None else 0
-        self._interrupted = False
-        guest.ended.add_done_callback(self._guest_ended)
-        guest.start_soon(self._run)
+        self._interrupted = False  # we have cancelled that task
+
+    def begin(self) -> None:
+        """Start the kernel's task."""
+        self._guest.ended.add_done_callback(self._guest_ended)
+        self._guest.start_soon(self._run)
+
+    def check_loop(self) -> None:
+        """Refuse to be ended from another loop, which would wait for ever."""
+        if self._guest.is_running() and not self._guest.loop.is_closed():
+            self._kernel.host.check("the block")
 
     # -- in the guest -------------------------------------------------------------------------
 
     async def _run(self) -> None:
         try:
-            async with self._living():
-                if not self.entered.done():
-                    self.entered.set_result(True)
-                try:
-                    await self._leaving.wait()
-                finally:
-                    self._interrupt()  # the kernel has failed, or the guest ends with the loop
-        except trio.Cancelled:
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised where the block ends, and only there
-            self.error = error
-        finally:
-            self._settle()
+            with self._start:
+                async with self._living():
+                    if not self.entered.done():
+                        self.entered.set_result(True)
+                    try:
+                        with self._block:
+                            await trio.sleep_forever()
+                    finally:
+                        self._interrupt()
+        except BaseException as error:
+            self.error = without_cancellation(error)
+            if self.error is None:
+                raise  # the guest's own end
+        self._settle()
 
     def _settle(self) -> None:
         if self._guest.loop.is_closed():
             return
         if not self.entered.done():
             self.entered.set_result(False)
-        if not self._ended.done():
-            self._ended.set_result(None)
+        if not self._settled.done():
+            self._settled.set_result(None)
 
     # -- in the loop --------------------------------------------------------------------------
 
     def _interrupt(self) -> None:
         """End the block, unless it ends already: its kernel is gone."""
-        if self._leaving.is_set() or self._interrupted or self._task is None:
-            return
-        self._interrupted = self._task.cancel()  # False: that task is over, another one holds us
+        gone = self._task is None or self._guest.loop.is_closed()
+        if not (gone or self._leaving or self._interrupted):
+            # False: that task is over, and another one will leave the block.
+            self._interrupted = self._task is not None and self._task.cancel()
 
     def _guest_ended(self, ended: asyncio.Future[None]) -> None:
         error = ended.exception()
@@ -141,26 +171,37 @@ class _Stay:
 
     async def end(self, block_error: BaseException | None) -> BaseException | None:
         """Stop the kernel, leave the guest; what the block is taken to have ended with."""
-        if not self._ended.done():
-            self._leaving.set()
-        for ending in (undisturbed(self._ended), self._guest.leave()):
+        self._leaving = True
+        if self._guest.lost:
+            return block_error
+        if self._guest.is_running():
+            # A start that waits for a database waits for nobody from here on.
+            (self._block if self.entered.done() else self._start).cancel()
+        for ending in (self._until_settled, self._guest.leave):
             try:
-                await ending
+                await ending()
             except asyncio.CancelledError as error:
                 block_error = block_error or error
+        self._guest.ended.remove_done_callback(self._guest_ended)
         if self._interrupted and self.error is not None:
-            return await self._undo(block_error)
+            return await self._take_back(block_error)
         return block_error
 
-    async def _undo(self, block_error: BaseException | None) -> BaseException | None:
-        """Take our own cancellation back, as `asyncio.timeout` does: a reason takes its place."""
-        if self._task is not asyncio.current_task():
+    async def _until_settled(self) -> None:
+        await undisturbed(self._settled)
+
+    async def _take_back(self, block_error: BaseException | None) -> BaseException | None:
+        """Take our own cancellation back, as `asyncio.timeout` does: a reason takes its place.
+
+        Somebody else may have cancelled the task as well: that is left, and still raised.
+        """
+        if self._task is None or self._task is not asyncio.current_task():
             return block_error
         try:
-            await asyncio.sleep(0)  # it may not have been delivered yet
+            await asyncio.sleep(0)  # ours may not have been delivered yet
         except asyncio.CancelledError as error:
             block_error = block_error or error
-        others = self._task.uncancel() > self._cancellations if self._task is not None else True
+        others = self._task.uncancel() > self._cancellations
         if isinstance(block_error, asyncio.CancelledError) and not others:
             return None
         return block_error

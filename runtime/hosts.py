@@ -8,13 +8,16 @@ live side by side, so that what waits asks which kind it is, each time it waits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import math
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import sniffio
 import trio
 
-from ..errors import HostMismatch
+from ..errors import HostMismatch, MooringsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,7 +48,14 @@ class Host(Protocol):
         """From the application: run the kernel's code in trio.
 
         Cancellation passes into it and waits for its end; what it raises comes back as it is.
+
+        Raises:
+            KernelEnded: the kernel ended meanwhile.
         """
+
+
+class KernelEnded(MooringsError):
+    """A command met the end of the kernel that was to carry it out."""
 
 
 class TrioHost:
@@ -97,7 +107,8 @@ class HostEvent:
         """Wake all who wait."""
         self._is_set = True
         if self._asyncio is not None:
-            self._asyncio.set()
+            with contextlib.suppress(RuntimeError):  # the loop was closed under its waiters
+                self._asyncio.set()
         if self._trio is not None and trio.lowlevel.in_trio_run():
             self._trio.set()  # where trio's run is over, nobody of its world waits any more
 
@@ -118,7 +129,13 @@ class HostEvent:
 
 
 async def give_up_after(seconds: float, function: Callable[[], Awaitable[None]]) -> None:
-    """Run `function` for at most `seconds` (`math.inf`: for ever), then return all the same."""
+    """Run `function` for at most `seconds` (`math.inf`: for ever), then return all the same.
+
+    Raises:
+        ValueError: `seconds` is not a number.
+    """
+    if math.isnan(seconds):
+        raise ValueError("a timeout has to be a number of seconds, and not nan")
     if trio.lowlevel.in_trio_task():
         with trio.move_on_after(max(seconds, 0.0)):
             await function()
@@ -165,5 +182,6 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
             except BaseException as error:  # noqa: BLE001 - raised where it is awaited
                 future.set_exception(error)
 
-    trio.lowlevel.start_thread_soon(lambda: function(*args), deliver)
+    context = contextvars.copy_context()
+    trio.lowlevel.start_thread_soon(lambda: context.run(function, *args), deliver)
     return await future

@@ -69,12 +69,14 @@ async def running(kernel: Kernel, settings: RuntimeSettings) -> AsyncGenerator[N
             kernel.end()
     if kernel.failure is not None and trio.current_effective_deadline() > -math.inf:
         # Escalation cancels the block from two nested scopes, and only the outer one, which is
-        # behind us, would have taken its cancellation. Nobody outside is waiting for it.
-        block_error = _without_cancellation(block_error)
+        # behind us, would have taken its cancellation. Nobody outside has cancelled us (in a guest
+        # that is the guest itself, as it ends), so that nobody waits for it.
+        block_error = without_cancellation(block_error)
     raise_outcome(block_error, kernel.failure)
 
 
-def _without_cancellation(error: BaseException | None) -> BaseException | None:
+def without_cancellation(error: BaseException | None) -> BaseException | None:
+    """What of `error` is not trio's own cancellation; None: nothing."""
     match error:
         case trio.Cancelled():
             return None
