@@ -48,6 +48,11 @@ class AsyncioHost:
                 "open the connections in the loop that uses them"
             )
 
+    def check_leaving(self) -> None:
+        """See `Host.check_leaving`."""
+        if self._guest.is_running() and not self._loop.is_closed():
+            self.check("the block")
+
     # -- from trio to asyncio -----------------------------------------------------------------
 
     async def visit(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:

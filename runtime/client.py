@@ -9,6 +9,7 @@ import trio
 
 from ..errors import FailureReason, MooringsError, SecretUnavailable, SettingsError
 from ..providers.contract import Signal
+from .hosts import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,13 +149,22 @@ class Client:
     async def _run_hook(self, connection: Connection, kernel: Kernel, hook: Hook) -> None:
         with trio.move_on_after(kernel.hook_timeout) as scope:
             try:
-                await kernel.host.visit(hook, self.database)
+                await kernel.host.visit(self._hooked, connection, kernel, hook)
             except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
                 failure = failure_of(kernel, connection, error)
                 raise failure from failure.__cause__
         if scope.cancelled_caught:
             name = getattr(hook, "__qualname__", repr(hook))
             raise timed_out(f"hook {name}", kernel.hook_timeout)
+
+    async def _hooked(self, connection: Connection, kernel: Kernel, hook: Hook) -> None:
+        """The hook, in the host's world; its task is known, so that it cannot wait for itself."""
+        task = current_task()
+        kernel.hooking[task] = connection
+        try:
+            await hook(self.database)
+        finally:
+            del kernel.hooking[task]
 
     async def close(self, connection: Connection, kernel: Kernel, deadline: float) -> bool:
         """Close it until `deadline` (trio's clock), shielded; False if that was too short.

@@ -14,7 +14,7 @@ import trio
 
 from ..errors import ConnectionNotReady
 from .actor import Actor
-from .hosts import HostEvent, KernelEnded, give_up_after
+from .hosts import HostEvent, KernelEnded, current_task, give_up_after
 from .late_hooks import run_late_hooks
 from .measurements import EDGE_INDEX, Measurements
 from .replacement import replace
@@ -189,6 +189,7 @@ class Connection:
             return
         seconds = self._kernel.ready_timeout if timeout is None else timeout
         self.check_waitable()
+        self.check_not_in_hook()
         await give_up_after(seconds, self._until_ready)
         if not self.is_ready():
             raise self.not_ready(f"was not ready within {seconds:g} s")
@@ -208,6 +209,19 @@ class Connection:
         """
         if self._kernel.closing or self.state is State.STOPPED:
             raise self.not_ready("is closing" if self._kernel.closing else "is stopped")
+
+    def check_not_in_hook(self) -> None:
+        """Refuse a hook that would wait for itself.
+
+        Raises:
+            RuntimeError: the caller is one of our hooks.
+        """
+        hooking = self._kernel.hooking
+        if hooking and hooking.get(current_task()) is self:
+            raise RuntimeError(
+                f"a hook of connection {self.name!r} waits for the connection, which waits for the "
+                "hook: use the database that the hook is called with"
+            )
 
     async def next_change(self) -> None:
         """Wait for the next change of the status. Cancelling it disturbs nobody else."""
@@ -253,7 +267,9 @@ class Connection:
 
         Raises:
             ConnectionNotReady: the new client did not come up; the old one stays in place.
+            RuntimeError: called by one of its own hooks.
         """
+        self.check_not_in_hook()
         await self._command(self._restart)
 
     async def _command(self, command: Callable[[], Awaitable[None]]) -> None:

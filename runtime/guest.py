@@ -106,7 +106,9 @@ class Guest:
 
     def is_ending(self) -> bool:
         """Whether nobody may enter any more."""
-        return self._scope.cancel_called
+        # The guard may have been cancelled in this very turn of the loop.
+        guarded = self._guard is not None and not self._guard.cancelling()
+        return self._scope.cancel_called or not guarded
 
     def is_running(self) -> bool:
         """Whether anything of trio's may be touched."""
@@ -195,8 +197,7 @@ class Guest:
 
     def _turn(self) -> None:
         if self._turns and not self.ended.done():
-            self._turns[0]()
-            self._turns.popleft()  # not when Ctrl-C got in between: the guard takes it again
+            self._turns.popleft()()
 
     def wind_up(self) -> None:
         """The loop was closed while we lived: drive the guest to its end without it."""

@@ -70,14 +70,8 @@ class Hosted:
         block_error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop the kernel, leave the guest; raise what is to be raised beside the block's error.
-
-        Raises:
-            HostMismatch: this is not the loop that the block was entered in.
-        """
-        stay = self._stay
-        stay.check_loop()
-        error, reason = await stay.end(block_error), stay.error
+        """Stop the kernel, leave the guest; raise what is to be raised beside the block's error."""
+        error, reason = await self._stay.end(block_error), self._stay.error
         if reason is not None or error is not block_error:
             raise_outcome(error, reason)
 
@@ -119,11 +113,6 @@ class _Stay:
         """Start the kernel's task."""
         self._guest.ended.add_done_callback(self._guest_ended)
         self._guest.start_soon(self._run)
-
-    def check_loop(self) -> None:
-        """Refuse to be ended from another loop, which would wait for ever."""
-        if self._guest.is_running() and not self._guest.loop.is_closed():
-            self._kernel.host.check("the block")
 
     # -- in the guest -------------------------------------------------------------------------
 

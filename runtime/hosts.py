@@ -38,6 +38,13 @@ class Host(Protocol):
             HostMismatch: names both.
         """
 
+    def check_leaving(self) -> None:
+        """Refuse to leave the block in another event loop, which would wait for ever.
+
+        Raises:
+            HostMismatch: names both; nothing has changed.
+        """
+
     def visit(self, function: Callable[..., Awaitable[T]], *args: Any) -> Awaitable[T]:
         """From the kernel: run the application's code, or a provider's, in the host's world.
 
@@ -66,6 +73,9 @@ class TrioHost:
     def check(self, what: str) -> None:
         """Nothing to check: the thread has one run, and that has been compared."""
 
+    def check_leaving(self) -> None:
+        """Nothing to check: trio sees to it."""
+
     def visit(self, function: Callable[..., Awaitable[T]], *args: Any) -> Awaitable[T]:
         """The call itself."""
         return function(*args)
@@ -91,6 +101,13 @@ def current_host() -> str:
             "Use it inside an async function that trio.run or asyncio.run executes"
         )
     return library
+
+
+def current_task() -> object:
+    """The task that calls, of either world."""
+    if trio.lowlevel.in_trio_task():
+        return trio.lowlevel.current_task()
+    return asyncio.current_task()
 
 
 class HostEvent:

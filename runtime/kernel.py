@@ -89,6 +89,7 @@ class Kernel:
         self.beat_at = time.time()  # Unix seconds
         self.lag = Histogram()
         self._beat = time.monotonic()
+        self.hooking: dict[object, Connection] = {}  # by the task that runs its hook
         self._limit = settings.max_concurrent_connects
         self._endpoints: dict[str, Endpoint] = {}
         self.secrets = Resolver(secrets, redactor)

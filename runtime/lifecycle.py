@@ -174,7 +174,10 @@ async def wait_ready(
     Raises:
         ConnectionNotReady: not within `seconds`; or one is stopped, or the manager closes; or,
             with `fail_fast`, one has given up.
+        RuntimeError: called by a hook of one of them.
     """
+    for connection in connections:
+        connection.check_not_in_hook()
 
     async def until_ready() -> None:
         while (waiting := first_unready(connections)) is not None:

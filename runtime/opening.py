@@ -96,10 +96,19 @@ class Opening(AbstractAsyncContextManager["ConnectionManager"]):
         self._redactor = redactor
         self._exporter = exporter
         self._wired = wired
+        self._entered = False
+        self._manager: ConnectionManager | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> ConnectionManager:
-        """Run the connections; errors as `open_connections`."""
+        """Run the connections; errors as `open_connections`.
+
+        Raises:
+            RuntimeError: it was entered before.
+        """
+        if self._entered:
+            raise RuntimeError("what open_connections returns can be entered once: call it again")
+        self._entered = True
         loaded, host = self._load(), current_host()
         manager = build(
             loaded,
@@ -117,6 +126,7 @@ class Opening(AbstractAsyncContextManager["ConnectionManager"]):
             stack.enter_context(expose(manager.kernel, self._metrics))
             await stack.enter_async_context(_in_host(host, manager, living))
             self._stack = stack.pop_all()
+        self._manager = manager
         return manager
 
     async def __aexit__(
@@ -125,7 +135,13 @@ class Opening(AbstractAsyncContextManager["ConnectionManager"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        """Stop the connections."""
+        """Stop the connections.
+
+        Raises:
+            HostMismatch: this is not the loop that the block was entered in; nothing has changed.
+        """
+        if self._manager is not None:
+            self._manager.kernel.host.check_leaving()
         return await self._stack.__aexit__(kind, error, traceback)
 
 

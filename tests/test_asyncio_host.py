@@ -8,6 +8,7 @@ import gc
 import logging
 import math
 import threading
+import warnings
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from moorings.errors import (
     SettingsError,
 )
 from moorings.runtime.kernel import Kernel
+from moorings.runtime.kernel import _alive as kernels_alive
 from moorings.runtime.state import State
 
 if TYPE_CHECKING:
@@ -94,6 +96,16 @@ def test_a_call_that_never_answers_is_cut_off(world: World, on_asyncio: Run) -> 
         async with world.open(**QUICK) as connections:
             await connections.wait_ready(timeout=5.0)
             assert world["db"].busy == 0
+
+    on_asyncio(main)
+
+
+def test_a_timeout_that_is_no_number_is_refused(world: World, on_asyncio: Run) -> None:
+    async def main() -> None:
+        world["db"].refuse()
+        async with world.open() as connections:
+            with pytest.raises(ValueError, match="nan"):
+                await connections.get_database(timeout=math.nan)
 
     on_asyncio(main)
 
@@ -216,6 +228,61 @@ def test_hooks_run_again_before_a_new_generation_is_seen(world: World, on_asynci
             assert connections.database() == ("database", 2)
 
     on_asyncio(main)
+
+
+@pytest.mark.parametrize("call", ["restart", "get_database", "wait_ready", "manager.wait_ready"])
+def test_a_hook_that_would_wait_for_itself_is_told_so(
+    world: World, on_asyncio: Run, call: str
+) -> None:
+    async def main() -> None:
+        said: list[str] = []
+        async with world.open() as connections:
+
+            async def hook(database: object) -> None:
+                target = connections if call.startswith("manager.") else connections["db"]
+                try:
+                    await getattr(target, call.removeprefix("manager."))()
+                except RuntimeError as error:
+                    said.append(str(error))
+
+            connections["db"].on_ready(hook)
+            await connections.wait_ready()
+        assert ["use the database that the hook is called with" in text for text in said] == [True]
+
+    on_asyncio(main)
+
+
+def test_what_a_hook_has_started_may_wait(world: World, on_asyncio: Run) -> None:
+    async def main() -> None:
+        begun: list[asyncio.Task[Any]] = []
+        async with world.open() as connections:
+
+            async def hook(database: object) -> None:
+                begun.append(asyncio.create_task(connections.get_database()))
+                await asyncio.sleep(0)
+
+            connections["db"].on_ready(hook)
+            assert await connections.get_database() == await begun[0]
+
+    on_asyncio(main)
+
+
+class Odd(BaseException):
+    """Neither an error nor a wish to exit, as pytest's own failures are."""
+
+
+def test_what_a_hook_raises_ends_the_block_whatever_it_is(world: World, on_asyncio: Run) -> None:
+    async def main() -> None:
+        async def hook(database: object) -> None:
+            raise Odd
+
+        async with world.open() as connections:
+            connections["db"].on_ready(hook)
+            await asyncio.sleep(math.inf)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        on_asyncio(main)
+    assert caught.value.subgroup(Odd)
 
 
 # -- errors ---------------------------------------------------------------------------------------
@@ -535,6 +602,62 @@ def test_a_guest_that_dies_as_a_whole_is_told_to_all(
     assert len(caplog.records) == 1
 
 
+async def _unwinding_nothing() -> None:
+    """Make trio's own loop crash: no task of the run is unwound."""
+    with trio.move_on_after(0.01):
+        await trio.lowlevel.wait_task_rescheduled(lambda _: 1 / 0)  # type: ignore[return-value]
+
+
+def test_a_guest_that_crashes_without_unwinding_answers_every_call(
+    world: World, on_asyncio: Run
+) -> None:
+    async def main() -> None:
+        with pytest.raises(trio.TrioInternalError):
+            async with world.open() as connections:
+                await connections.wait_ready()
+                world["db"].next("open", world.hang())
+                restarting = asyncio.create_task(connections.restart("db"))
+                while world["db"].count("open") < 2:
+                    await asyncio.sleep(0)
+                trio.lowlevel.spawn_system_task(_unwinding_nothing)
+                await asyncio.sleep(math.inf)
+        with pytest.raises(ConnectionNotReady):
+            await restarting
+        assert world["db"].busy == 0
+        for client in world["db"].clients:
+            client.closed = 1  # by nobody: there was no kernel left to do it
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what trio's tasks say when they are collected as they are
+        on_asyncio(main)
+        gc.collect()
+
+
+def test_every_manager_is_told_why_the_guest_died(world: World, on_asyncio: Run) -> None:
+    async def main() -> None:
+        alive = asyncio.Event()
+
+        async def life(name: str) -> None:
+            async with world.open(name, runtime={"name": name}) as connections:
+                await connections.wait_ready()
+                if name == "b":
+                    alive.set()
+                await asyncio.sleep(math.inf)
+
+        async def die() -> None:
+            raise Planted
+
+        lives = [asyncio.create_task(life(name)) for name in ("a", "b")]
+        await alive.wait()
+        trio.lowlevel.spawn_system_task(die)
+        ends = await asyncio.gather(*lives, return_exceptions=True)
+        assert [type(end) for end in ends] == [trio.TrioInternalError] * 2
+        for name in ("a", "b"):
+            world[name].client.closed = 1
+
+    on_asyncio(main)
+
+
 # -- one guest, several managers ------------------------------------------------------------------
 
 
@@ -581,6 +704,44 @@ def test_one_manager_that_dies_leaves_the_others_alone(world: World, on_asyncio:
     on_asyncio(main)
 
 
+def test_a_guest_keeps_nothing_of_managers_that_have_left(world: World, on_asyncio: Run) -> None:
+    async def main() -> None:
+        async with world.open("stays", runtime={"name": "stays"}):
+            for number in range(20):
+                async with world.open(f"db_{number}", runtime={"name": f"n{number}"}):
+                    pass
+            gc.collect()
+            names = {kernel.name for kernel in kernels_alive if kernel.name.startswith("n")}
+            assert len(names) <= 1  # the last one's frames may still be about
+
+    on_asyncio(main)
+
+
+@pytest.mark.parametrize("turns", range(0, 60, 4))
+def test_opening_while_the_loop_is_wound_up_waits_for_a_new_guest(
+    world: World, on_asyncio: Run, turns: int
+) -> None:
+    async def main() -> None:
+        async def life() -> None:
+            async with world.open(runtime={"name": "first"}) as connections:
+                await connections.wait_ready()
+                await asyncio.sleep(math.inf)
+
+        living = asyncio.create_task(life())
+        while "established" not in world.path():
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with world.open("second", runtime={"name": "second"}) as connections:
+            assert await connections.get_database()
+        with pytest.raises(asyncio.CancelledError):
+            await living
+
+    on_asyncio(main)
+
+
 # -- who may call ---------------------------------------------------------------------------------
 
 
@@ -613,6 +774,32 @@ def test_another_loop_of_the_same_thread_is_refused(
     first.run_until_complete(block.__aexit__(None, None, None))
     for loop in (first, second):
         loop.close()
+
+
+def test_leaving_the_block_in_another_loop_is_refused_and_changes_nothing(
+    world: World, new_loop: Callable[[], asyncio.AbstractEventLoop], nothing_left: None
+) -> None:
+    first, second = new_loop(), new_loop()
+    block = world.open()
+    connections = first.run_until_complete(block.__aenter__())
+    with pytest.raises(HostMismatch, match="the block"):
+        second.run_until_complete(block.__aexit__(None, None, None))
+    first.run_until_complete(connections.wait_ready())
+    first.run_until_complete(block.__aexit__(None, None, None))
+    for loop in (first, second):
+        loop.close()
+
+
+def test_what_open_connections_returns_is_entered_once(world: World, on_asyncio: Run) -> None:
+    async def main() -> None:
+        block = world.open()
+        async with block as connections:
+            await connections.wait_ready()
+            with pytest.raises(RuntimeError, match="can be entered once"):
+                await block.__aenter__()
+            assert connections.database() == ("database", 1)
+
+    on_asyncio(main)
 
 
 def test_another_trio_guest_on_the_thread_is_a_clear_error(world: World, on_asyncio: Run) -> None:

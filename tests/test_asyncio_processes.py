@@ -259,3 +259,56 @@ def test_a_forked_child_refuses_the_parents_connections_and_opens_its_own(tmp_pa
         "",
     ]
     assert ended.returncode == 0
+
+
+def test_a_forked_child_may_exit_inside_the_block(tmp_path: Path) -> None:
+    """The parent's connections are not the child's to close.
+
+    What the child's end does to the parent's loop, with which it shares its descriptors, is
+    asyncio's own: this parent does not use it any more.
+    """
+    ended = run(
+        tmp_path,
+        """
+        async def main():
+            async with opened() as connections:
+                await connections.wait_ready()
+                pid = os.fork()
+                if pid == 0:
+                    sys.exit(3)
+                _, status = os.waitpid(pid, 0)
+                print("child", os.waitstatus_to_exitcode(status), flush=True)
+                os._exit(0)
+
+        asyncio.run(main())
+        """,
+    )
+    assert ended.stdout.split() == ["connecting", "ready", "child", "3"]
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_second_ctrl_c_while_clients_close_still_ends_the_process(tmp_path: Path) -> None:
+    ended = run(
+        tmp_path,
+        """
+        async def main():
+            async with opened() as connections:
+                await connections.wait_ready()
+                connections["db"].provider.close = slowly
+                loop = asyncio.get_running_loop()
+                loop.call_later(0.1, interrupt)
+                loop.call_later(0.4, interrupt)
+                await asyncio.sleep(60)
+
+        async def slowly(client):
+            await asyncio.sleep(1.0)
+
+        try:
+            asyncio.run(main())
+        except KeyboardInterrupt:
+            print("interrupted")
+        """,
+    )
+    assert ended.stdout.split()[:2] == ["connecting", "ready"]
+    assert ended.stdout.split()[-1] == "interrupted"
+    assert ended.returncode == 0
