@@ -1,10 +1,12 @@
-"""The `[….provider]` table of the `mongo` backend, and what the driver is given for it."""
+"""The `[….provider]` tables of the backends for MongoDB, and what the driver is given for them."""
 
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -12,9 +14,10 @@ from . import mongo_url
 from .mongo_options import is_tls, problems
 from .references import Secret, SecretReference
 
-_DRIVER: Final = ("pymongo", "motor")
-
 _FROZEN: Final = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+_ASYNC_SINCE: Final = (4, 13)
+"""The PyMongo whose asynchronous API is no beta any more."""
 
 _DEFAULTS: Final[dict[str, Any]] = {
     # The driver's 20 s make a frozen server show itself only after 26 s; see also heartbeats.
@@ -62,7 +65,7 @@ class TlsSettings(BaseModel):
         return self
 
 
-class MongoSettings(BaseModel):
+class DriverSettings(BaseModel):
     """How to reach a MongoDB, and which database of it.
 
     Checked here, without the network: the URL (once it is known: a reference is checked after its
@@ -76,12 +79,12 @@ class MongoSettings(BaseModel):
         tls: true, false, or a table; None leaves it to the URL.
         certificate_key_file_password: of `tls.certificate_key_file`. It stands here and not in
             that table because references are resolved on this level.
-        threads: how many calls may be under way at once, 1 to 1024. Threads are made on demand.
         options: any further driver options by their URI names, in any case; they win over the
             URL's.
     """
 
     model_config = _FROZEN
+    backend: ClassVar[str]
 
     url: Secret
     database_name: Annotated[str, Field(min_length=1, max_length=63)]
@@ -89,13 +92,12 @@ class MongoSettings(BaseModel):
     password: Secret | None = None
     tls: bool | TlsSettings | None = None
     certificate_key_file_password: Secret | None = None
-    threads: Annotated[int, Field(ge=1, le=1024)] = 64
     options: Annotated[dict[str, Any], Field(default_factory=dict)]
 
     @field_validator("url")
     @classmethod
     def _usable_url(cls, url: Secret) -> Secret:
-        _require_driver()
+        cls._require_driver()
         if isinstance(url, SecretStr):
             _refuse(problems(mongo_url.parse(url.get_secret_value()).options))
         return url
@@ -110,7 +112,7 @@ class MongoSettings(BaseModel):
     @field_validator("options")
     @classmethod
     def _known_options(cls, options: dict[str, Any]) -> dict[str, Any]:
-        _require_driver()
+        cls._require_driver()
         _refuse(problems(options))
         return options
 
@@ -123,6 +125,11 @@ class MongoSettings(BaseModel):
                 raise ValueError("a password is given, but no user name: set `username` too")
             _rehearse(self)
         return self
+
+    @classmethod
+    @abstractmethod
+    def _require_driver(cls) -> None:
+        """Raise ValueError unless what the backend is made of is installed."""
 
     @property
     def parsed_url(self) -> mongo_url.MongoURL:
@@ -189,11 +196,56 @@ class MongoSettings(BaseModel):
         return found
 
 
-def _require_driver() -> None:
-    missing = [name for name in _DRIVER if find_spec(name) is None]
+class MongoSettings(DriverSettings):
+    """The `[….provider]` table of the backend `mongo`.
+
+    Attributes:
+        threads: how many calls may be under way at once, 1 to 1024. Threads are made on demand.
+    """
+
+    backend: ClassVar[str] = "mongo"
+
+    threads: Annotated[int, Field(ge=1, le=1024)] = 64
+
+    @classmethod
+    def _require_driver(cls) -> None:
+        _require_installed(cls.backend, "pymongo", "motor")
+
+
+class PyMongoSettings(DriverSettings):
+    """The `[….provider]` table of the backend `pymongo`: as that of `mongo`, without `threads`."""
+
+    backend: ClassVar[str] = "pymongo"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_threads(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "threads" in given:
+            raise ValueError(
+                "the backend 'pymongo' waits without threads: remove `threads`. How many calls "
+                "may be under way at once is limited by `options.maxPoolSize`"
+            )
+        return given
+
+    @classmethod
+    def _require_driver(cls) -> None:
+        _require_installed(cls.backend, "pymongo")
+        from pymongo import version, version_tuple  # noqa: PLC0415 - the driver is optional
+
+        if version_tuple[:2] < _ASYNC_SINCE:
+            needed = ".".join(map(str, _ASYNC_SINCE))
+            raise ValueError(
+                f"the backend 'pymongo' needs PyMongo {needed} or later, not {version}: "
+                "pip install 'moorings[pymongo]'"
+            )
+
+
+def _require_installed(backend: str, *packages: str) -> None:
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"the backend 'mongo' needs {' and '.join(missing)}: pip install 'moorings[mongo]'"
+            f"the backend {backend!r} needs {' and '.join(missing)}: "
+            f"pip install 'moorings[{backend}]'"
         )
 
 
@@ -202,7 +254,7 @@ def _refuse(found: Any) -> None:
         raise ValueError(text)
 
 
-def _rehearse(settings: MongoSettings) -> None:
+def _rehearse(settings: DriverSettings) -> None:
     """Make a client that never connects: the driver checks what goes together, and what not.
 
     Without TLS, whose files are read on opening, and without looking an SRV name up.

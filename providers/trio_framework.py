@@ -17,16 +17,12 @@ from __future__ import annotations
 import contextvars
 import functools
 import logging
-import threading
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
 
 import trio
-from pymongo.client_session import ClientSession
-from pymongo.command_cursor import CommandCursor
-from pymongo.cursor import Cursor
 from pymongo.errors import InvalidOperation
 
+from .session_order import in_session_order, tidies_up
 from .threads import ClientExecutor, ExecutorClosed
 from .trio_future import JobFuture, StepsFuture, TrioFuture
 
@@ -41,15 +37,6 @@ P = ParamSpec("P")
 CLASS_PREFIX: Final = "Trio"
 
 DEFAULT_THREADS: Final = 64
-
-# What tidies up runs even when nobody waits for it any more: a cancelled task's last calls are
-# these, and they must not vanish from the queue together with it.
-_TIDYING: Final = frozenset({"__exit__", "abort", "abort_transaction", "close", "end_session"})
-
-# A session is not thread-safe. Its owner uses it in order, but a cancelled call goes on in its
-# thread while the owner's `async with` already aborts: each call has to wait for the last.
-_session_locks: WeakKeyDictionary[ClientSession, threading.Lock] = WeakKeyDictionary()
-_session_locks_guard = threading.Lock()
 
 
 def is_event_loop(loop: object) -> bool:
@@ -82,10 +69,9 @@ def run_on_executor(
 ) -> TrioFuture[T]:
     """Start `fn` in a thread, in a copy of the caller's context."""
     context = contextvars.copy_context()
-    call = functools.partial(_in_session_order, fn, *args, **kwargs)
-    work = functools.partial(context.run, call)
-    keep = getattr(fn, "__name__", "") in _TIDYING
-    future: JobFuture[T] = JobFuture(loop, work, keep=keep)
+    call = functools.partial(fn, *args, **kwargs)
+    work = functools.partial(context.run, in_session_order, call, args, kwargs)
+    future: JobFuture[T] = JobFuture(loop, work, keep=tidies_up(fn))
     try:
         future.start()
     except ExecutorClosed:
@@ -181,25 +167,3 @@ def _guarded(callback: Callable[..., object], *args: object, **kwargs: object) -
         callback(*args, **kwargs)
     except Exception:  # noqa: BLE001 - see above
         _log.exception("a cursor's callback failed")
-
-
-def _in_session_order(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    session = _session_of(args, kwargs)
-    if session is None:
-        return fn(*args, **kwargs)
-    with _session_locks_guard:
-        lock = _session_locks.setdefault(session, threading.Lock())
-    with lock:
-        return fn(*args, **kwargs)
-
-
-def _session_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ClientSession | None:
-    """The explicit session of a PyMongo call: passed, called, or behind the cursor it is for."""
-    if isinstance(session := kwargs.get("session"), ClientSession):
-        return session
-    for argument in args:
-        if isinstance(argument, ClientSession):
-            return argument
-    if args and isinstance(args[0], Cursor | CommandCursor):
-        return args[0].session
-    return None
