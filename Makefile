@@ -16,7 +16,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.created pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[mongo]'
+	$(BIN)/python -m pip install --quiet --editable '.[mongo,pymongo]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run

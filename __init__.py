@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .providers.factory import DocumentsDatabaseFactory as DocumentsDatabaseFactory
     from .providers.local import LocalDBProvider as LocalDBProvider
     from .providers.mongo import MongoProvider as MongoProvider
+    from .providers.pymongo_async import PyMongoProvider as PyMongoProvider
     from .providers.references import Secret as Secret
     from .providers.references import SecretReference as SecretReference
     from .providers.registry import DocumentDatabaseRegistry as DocumentDatabaseRegistry
@@ -88,6 +89,7 @@ _HOMES = {
     "providers.factory": ("DocumentsDatabaseFactory",),
     "providers.local": ("LocalDBProvider",),
     "providers.mongo": ("MongoProvider",),
+    "providers.pymongo_async": ("PyMongoProvider",),
     "providers.references": ("Secret", "SecretReference"),
     "providers.registry": ("DocumentDatabaseRegistry",),
     "runtime.connection": ("Connection",),

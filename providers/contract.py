@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import BaseModel
 
     from moorings.errors import FailureReason
@@ -46,6 +48,7 @@ class DocumentsDatabaseBase(ABC):
         settings_model: validates the `[….provider]` table. Fields of type `Secret` accept
             references; `open` gets them resolved.
         hosts: `"trio"`, `"asyncio"`, or both.
+        instead: for a host that is not supported, the backend to name in the error.
         name: the connection's name in the settings.
         command_timeout: how long `ping` and `verify` may take, in seconds. The runtime sets it
             from `health.timeout`, and cancels what takes longer; a driver that stops a little
@@ -55,6 +58,7 @@ class DocumentsDatabaseBase(ABC):
 
     settings_model: ClassVar[type[BaseModel]]
     hosts: ClassVar[frozenset[str]] = frozenset({"trio"})
+    instead: ClassVar[Mapping[str, str]] = {}
     command_timeout: float = 2.0
     close_timeout: float = 5.0
 

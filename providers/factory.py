@@ -51,12 +51,14 @@ class DocumentsDatabaseFactory:
         if host in provider_class.hosts:
             return
         supported = " and ".join(sorted(provider_class.hosts))
+        other = provider_class.instead.get(host)
+        cure = f'Set backend = "{other}"' if other else "Choose another backend"
         raise SettingsError(
             SettingsProblem(
                 file="settings",
                 layer="",
                 key=f"database.documents.{name}.backend",
                 problem=f"backend {backend!r} works on {supported}, not on {host}",
-                cure=f"Open the connections under {supported}, or choose another backend",
+                cure=f"{cure}, or open the connections under {supported}",
             )
         )

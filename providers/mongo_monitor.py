@@ -1,6 +1,7 @@
 """The driver's own monitoring, turned into the runtime's signals.
 
-Listeners run in the driver's threads and hold them up, so all that happens here is a look at data
+Listeners run in the driver's threads (with PyMongo's asynchronous client: in the event loop's) and
+hold them up, so all that happens here is a look at data
 in memory and a call of `notify`, which never blocks. Heartbeat and pool events come at once, the
 driver's topology events up to a second later: so the former are the trigger, and the topology is
 read from the client. What that shows depends on the event:
@@ -23,12 +24,14 @@ from pymongo.monitoring import ConnectionPoolListener, ServerHeartbeatListener
 from .contract import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from pymongo import MongoClient, monitoring
+    from pymongo import AsyncMongoClient, MongoClient, monitoring
     from pymongo.hello import Hello
 
     from .contract import Notify
+
+    Driver = MongoClient[Any] | AsyncMongoClient[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class PoolStatistics:
     cleared: int
 
 
-def usable_servers(client: MongoClient[Any]) -> frozenset[tuple[str, int | None]]:
+def usable_servers(client: Driver) -> frozenset[tuple[str, int | None]]:
     """The servers that may serve a read under the client's read preference, as known now.
 
     "Usable" follows the read preference: with `secondaryPreferred` a set without a primary is.
@@ -62,7 +65,7 @@ def usable_servers(client: MongoClient[Any]) -> frozenset[tuple[str, int | None]
     return frozenset(server.address for server in servers)
 
 
-def serves(reply: Hello[Any], client: MongoClient[Any], replica_set: str | None) -> bool:
+def serves(reply: Hello[Any], client: Driver, replica_set: str | None) -> bool:
     """Whether a server that replied so is usable; tags and staleness are left to the ping."""
     if replica_set is not None and reply.replica_set_name != replica_set:
         return False
@@ -80,17 +83,18 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
 
     def __init__(self, notify: Notify) -> None:
         self._notify = notify
-        self._client: MongoClient[Any] | None = None
+        self._client: Driver | None = None
         self._replica_set: str | None = None
         self._lock = threading.Lock()
         self._open = self._in_use = self._checkouts = self._cleared = 0
         self._checkout_seconds = 0.0
         self._checkout_failures: Counter[str] = Counter()
+        self._when_idle: list[Callable[[], object]] = []
 
     def __repr__(self) -> str:
         return f"<MongoMonitor {'mute' if self._client is None else 'listening'}>"
 
-    def attend(self, client: MongoClient[Any], replica_set: str | None) -> None:
+    def attend(self, client: Driver, replica_set: str | None) -> None:
         """Judge by this client's topology. Called once, before the client is used."""
         self._client = client
         self._replica_set = replica_set
@@ -111,6 +115,14 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
                 dict(self._checkout_failures),
                 self._cleared,
             )
+
+    def when_idle(self, call: Callable[[], object]) -> None:
+        """Call `call` once no call has a connection: now, or from a driver's thread."""
+        with self._lock:
+            if self._in_use:
+                self._when_idle.append(call)
+                return
+        call()
 
     # Heartbeats
 
@@ -167,6 +179,11 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
         del event
         with self._lock:
             self._in_use -= 1
+            idle: list[Callable[[], object]] = []
+            if not self._in_use:
+                idle, self._when_idle = self._when_idle, idle
+        for call in idle:
+            call()
 
     def connection_check_out_failed(self, event: monitoring.ConnectionCheckOutFailedEvent) -> None:
         """A call got no connection."""

@@ -1,0 +1,172 @@
+"""The `pymongo` backend: MongoDB through PyMongo's own asynchronous client, on asyncio.
+
+No threads: calls wait on the event loop, and so do the driver's monitors, which are tasks of that
+loop. Cancelling a call closes the connection that it had, so nothing of it goes on here; the
+server may still finish what it has begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import sniffio
+
+from ..errors import HostMismatch
+from .asyncio_job import AsyncioJob
+from .mongo_base import MongoDBProvider, made
+from .mongo_commands import DRAIN_SHARE, SHARE, bounded
+from .mongo_settings import PyMongoSettings
+from .threads import ClientExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pymongo import AsyncMongoClient
+    from pymongo.asynchronous.database import AsyncDatabase
+
+    from .contract import Notify
+    from .mongo_monitor import MongoMonitor
+
+
+@dataclass(frozen=True, eq=False)
+class PyMongoHandle:
+    """One client and what belongs to it.
+
+    Attributes:
+        driver: the `AsyncMongoClient`.
+        database_name: the configured database.
+        monitor: listens to the driver.
+    """
+
+    driver: AsyncMongoClient[dict[str, Any]] = field(repr=False)
+    database_name: str
+    monitor: MongoMonitor
+
+
+class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
+    """MongoDB through PyMongo's asynchronous client: `database()` gives an `AsyncDatabase`.
+
+    The client belongs to the loop that its first call runs in.
+    """
+
+    settings_model: ClassVar[type[PyMongoSettings]] = PyMongoSettings
+    hosts: ClassVar[frozenset[str]] = frozenset({"asyncio"})
+    instead: ClassVar[Mapping[str, str]] = {"trio": "mongo"}
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        # Held here because a loop holds its tasks weakly.
+        self._closing: set[asyncio.Task[bool]] = set()
+
+    async def open(self, settings: PyMongoSettings, notify: Notify) -> PyMongoHandle:
+        """Make a client. It talks to no server, and has no task, before its first `ping`.
+
+        Raises:
+            HostMismatch: this is no asyncio program.
+            pymongo.errors.ConfigurationError: the driver refuses the settings, or cannot read a
+                certificate.
+        """
+        _check_host(self.name)
+        self._secrets |= settings.secrets()
+        # In a thread, because certificates are read from disk. One of our own: those of the loop
+        # are waited for when the program ends.
+        maker = ClientExecutor(f"{self.name}-open", 1)
+        job = AsyncioJob(
+            asyncio.get_running_loop(), maker, lambda: self._make(settings, notify), keep=False
+        )
+        try:
+            handle = await job.start()
+        finally:
+            maker.close()
+        return self._remember(handle)
+
+    def database(self, client: PyMongoHandle) -> AsyncDatabase[dict[str, Any]]:
+        """The `AsyncDatabase`."""
+        return client.driver[client.database_name]
+
+    async def close(self, client: PyMongoHandle) -> None:
+        """Let the calls that have a connection finish, then close the client and all it holds.
+
+        Idempotent. Calls that begin meanwhile are let through, until there is a moment without
+        any; later ones, and those that still wait for a server, get the driver's own
+        `InvalidOperation`. Bounded by `close_timeout` even when the server is gone. A call that is
+        stuck on a frozen server keeps its connection until it is cancelled.
+
+        When cancelled it waits for no call any more: the client is closed by a task of its own, in
+        a fifth of `close_timeout` at most, or before the loop ends.
+
+        Raises:
+            TimeoutError: there were such calls.
+        """
+        if not self._forget(client):
+            return
+        closing = asyncio.create_task(_drain_and_close(client, self.close_timeout))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        try:
+            drained = await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            closing.cancel()
+            raise
+        if not drained:
+            raise TimeoutError(f"calls of {self.name!r} were still under way")
+
+    def _make(self, settings: PyMongoSettings, notify: Notify) -> PyMongoHandle:
+        from pymongo import AsyncMongoClient  # noqa: PLC0415 - the driver is optional
+
+        from .mongo_monitor import MongoMonitor  # noqa: PLC0415
+
+        monitor = MongoMonitor(notify)
+        url, options = settings.driver_arguments(appname=f"moorings/{self.name}")
+        driver: AsyncMongoClient[dict[str, Any]] = made(
+            lambda: AsyncMongoClient(url, event_listeners=[monitor], **options)
+        )
+        monitor.attend(driver, settings.replica_set)
+        return PyMongoHandle(driver, settings.database_name, monitor)
+
+    async def _command(self, client: PyMongoHandle, database: str, command: dict[str, Any]) -> None:
+        driver = client.driver
+        with bounded(driver, self.command_timeout):
+            await driver[database].command(command, read_preference=driver.read_preference)
+
+
+def _check_host(name: str) -> None:
+    host = sniffio.current_async_library()
+    if host != "asyncio":
+        raise HostMismatch(
+            f"connection {name!r}: backend 'pymongo' works on asyncio, not on {host}. "
+            'Set backend = "mongo", which works on both'
+        )
+
+
+async def _drain_and_close(client: PyMongoHandle, seconds: float) -> bool:
+    """Close `client` within `SHARE` of `seconds`; whether all its calls have ended by then.
+
+    When cancelled, be it because the loop ends, it drains no more, but closes.
+    """
+    idle = asyncio.Event()
+    client.monitor.when_idle(idle.set)
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds * DRAIN_SHARE):
+                await idle.wait()
+    finally:
+        await _close(client.driver, seconds * (SHARE - DRAIN_SHARE))
+    return not client.monitor.statistics().in_use
+
+
+async def _close(driver: AsyncMongoClient[dict[str, Any]], seconds: float) -> None:
+    import pymongo  # noqa: PLC0415 - the driver is optional
+    from pymongo.errors import PyMongoError  # noqa: PLC0415
+
+    try:
+        # The server may be gone, or its name never have been resolved. All is closed anyway.
+        with contextlib.suppress(PyMongoError), pymongo.timeout(seconds):
+            await driver.close()
+    except asyncio.CancelledError:
+        # What took its time was to send sessions home, and those it has let go of by now.
+        await driver.close()
+        raise
