@@ -7,6 +7,7 @@ server. So the order is: error code, class, cause, and only then text.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
@@ -69,7 +70,7 @@ _OVERLOADED: Final = "SystemOverloadedError"
 """The label by which a server says that it is shedding load."""
 
 # In this order: a TLS failure may mention a closed connection, and a name that does not resolve
-# may have timed out.
+# may have timed out. Numbers, because asyncio says no more of an error than "Connect call failed".
 _TEXTS: Final = (
     (
         FailureReason.AUTH,
@@ -91,8 +92,16 @@ _TEXTS: Final = (
             re.IGNORECASE,
         ),
     ),
-    (FailureReason.REFUSED, re.compile(r"Connection refused|actively refused", re.IGNORECASE)),
-    (FailureReason.TIMEOUT, re.compile(r"timed out|timeout expired", re.IGNORECASE)),
+    (
+        FailureReason.REFUSED,
+        re.compile(
+            rf"Connection refused|actively refused|\[Errno {errno.ECONNREFUSED}\]", re.IGNORECASE
+        ),
+    ),
+    (
+        FailureReason.TIMEOUT,
+        re.compile(rf"timed out|timeout expired|\[Errno {errno.ETIMEDOUT}\]", re.IGNORECASE),
+    ),
     (
         FailureReason.NETWORK,
         re.compile(

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 # its folder is. Only plugins are imported that way; test modules import fixtures, never each other.
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["asyncio_fixtures", "mongod_fixtures", "processes", "scripted"]
+pytest_plugins = [
+    "asyncio_fixtures",
+    "asyncio_loops",
+    "mongod_fixtures",
+    "processes",
+    "scripted",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,9 @@
 """One contract, every provider: what the runtime relies on, and what repositories do.
 
-The bodies are host-agnostic coroutines over Motor's API; each runs against every backend in every
-host world it supports. What passes against a real server and against `local` alike is what "one
-changed line of settings" promises.
+The bodies are host-agnostic coroutines over what Motor and PyMongo have in common (`settled` where
+only one of them awaits); each runs against every backend in every host world it supports. What
+passes against a real server and against `local` alike is what "one changed line of settings"
+promises.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import inspect
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from asyncio_loops import UNCLOSED_BY_PYMONGO
 from pymongo import (
     ASCENDING,
     DESCENDING,
@@ -41,6 +44,7 @@ from moorings.errors import FailureReason
 from moorings.providers.contract import Signal
 from moorings.providers.local import LocalDBProvider
 from moorings.providers.mongo import MongoProvider
+from moorings.providers.pymongo_async import PyMongoProvider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -89,6 +93,11 @@ class Subject:
         self.run(with_database)
 
 
+async def settled(value: Any) -> Any:
+    """What PyMongo's call gives when it is awaited, and Motor's at once; or the other way round."""
+    return await value if inspect.isawaitable(value) else value
+
+
 def _ignore(signal: Signal = Signal.SUSPECT, /) -> None:
     """An ear that does not listen."""
 
@@ -104,31 +113,45 @@ def _local(host: str, database_name: str) -> Subject:
     )
 
 
-def _mongo(host: str, database_name: str, url: str) -> Subject:
+def _mongo(
+    provider: type[MongoProvider | PyMongoProvider], host: str, database_name: str, url: str
+) -> Subject:
     def refused() -> tuple[DocumentsDatabaseBase, Any]:
         # Port 1 of loopback: nobody listens there.
         options = {"serverSelectionTimeoutMS": 300}
         settings = {"url": "mongodb://127.0.0.1:1/", "database_name": "x", "options": options}
-        return MongoProvider("broken"), MongoProvider.settings_model.model_validate(settings)
+        return provider("broken"), provider.settings_model.model_validate(settings)
 
     settings = {"url": url, "database_name": database_name}
-    return Subject(lambda: MongoProvider("subject"), host, settings, refused)
+    return Subject(lambda: provider("subject"), host, settings, refused)
 
 
 LOCAL = [f"local-{host}" for host in sorted(LocalDBProvider.hosts)]
-MONGO = [f"mongo-{host}" for host in sorted(MongoProvider.hosts)]
+DRIVERS: dict[str, type[MongoProvider | PyMongoProvider]] = {
+    "mongo": MongoProvider,
+    "pymongo": PyMongoProvider,
+}
+MONGO = [f"{name}-{host}" for name, driver in DRIVERS.items() for host in sorted(driver.hosts)]
 
 
 def _parameters(server: str) -> list[Any]:
-    real = [pytest.param(f"{name}-{server}", marks=pytest.mark.mongod) for name in MONGO]
+    real = [pytest.param(f"{name}-{server}", marks=_marks(name)) for name in MONGO]
     return [*LOCAL, *real]
+
+
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    if not name.startswith("pymongo"):
+        return [pytest.mark.mongod]
+    return [pytest.mark.mongod, pytest.mark.filterwarnings(UNCLOSED_BY_PYMONGO)]
 
 
 def _subject(request: pytest.FixtureRequest, database_name: str) -> Subject:
     backend, host, *server = request.param.split("-")
     if backend == "local":
         return _local(host, database_name)
-    return _mongo(host, database_name, request.getfixturevalue(server[0]).url)
+    if backend == "pymongo":
+        request.getfixturevalue("pymongo_sockets_collected")
+    return _mongo(DRIVERS[backend], host, database_name, request.getfixturevalue(server[0]).url)
 
 
 @pytest.fixture(params=_parameters("mongod"))
@@ -334,7 +357,7 @@ def test_to_list_honours_its_length_and_goes_on_from_there(subject: Subject) -> 
         assert await cursor.to_list(length=4) == THINGS[4:]
         assert await cursor.to_list(length=4) == []
         assert not cursor.alive
-        with pytest.raises(ValueError, match="non-negative"):
+        with pytest.raises(ValueError, match=r"non-negative|greater than 0"):
             await cursor.to_list(length=-1)
 
     subject.on_database(body)
@@ -347,7 +370,7 @@ def test_a_cursor_can_be_cloned_rewound_and_closed(subject: Subject) -> None:
         assert await cursor.next() == THINGS[0]
         assert await cursor.clone().to_list(1) == THINGS[:1]
         assert await cursor.next() == THINGS[1]
-        cursor.rewind()
+        await settled(cursor.rewind())
         assert await cursor.next() == THINGS[0]
         with pytest.raises(InvalidOperation):
             cursor.limit(1)
@@ -486,12 +509,12 @@ def test_aggregate(subject: Subject) -> None:
             {"$sort": {"_id": 1}},
         ]
         expected = [{"_id": "even", "sum": 6, "count": 2}, {"_id": "odd", "sum": 9, "count": 3}]
-        assert await things.aggregate(pipeline).to_list(None) == expected
-        assert [group async for group in things.aggregate(pipeline)] == expected
+        assert await (await settled(things.aggregate(pipeline))).to_list(None) == expected
+        assert [group async for group in await settled(things.aggregate(pipeline))] == expected
         await database.names.insert_one({"_id": "even", "name": "gerade"})
         lookup = {"from": "names", "localField": "kind", "foreignField": "_id", "as": "names"}
         pipeline = [{"$match": {"_id": 0}}, {"$lookup": lookup}, {"$unwind": "$names"}]
-        [joined] = await things.aggregate(pipeline).to_list(5)
+        [joined] = await (await settled(things.aggregate(pipeline))).to_list(5)
         assert joined["names"]["name"] == "gerade"
 
     subject.on_database(body)
@@ -536,7 +559,7 @@ def test_indexes_are_listed_and_dropped(subject: Subject) -> None:
         assert await things.create_indexes(models) == ["n_1", "both"]
         information = await things.index_information()
         assert information["both"]["key"] == [("kind", 1), ("n", -1)]
-        listed = [index["name"] async for index in things.list_indexes()]
+        listed = [index["name"] async for index in await settled(things.list_indexes())]
         assert sorted(listed) == ["_id_", "both", "n_1"]
         await things.drop_index("n_1")
         with pytest.raises(OperationFailure):
@@ -631,8 +654,8 @@ def test_names_and_the_ways_to_a_collection(subject: Subject) -> None:
 def test_a_transaction_commits_together_and_is_invisible_before(transactional: Subject) -> None:
     async def body(database: Any) -> None:
         things = await _fill(database)
-        async with await database.client.start_session() as session:
-            async with session.start_transaction():
+        async with await settled(database.client.start_session()) as session:
+            async with await settled(session.start_transaction()):
                 await things.insert_one({"_id": 10}, session=session)
                 await things.update_one({"_id": 0}, {"$set": {"n": -1}}, session=session)
                 await things.delete_one({"_id": 5}, session=session)
@@ -656,7 +679,10 @@ def test_a_transaction_that_fails_rolls_back_and_takes_nobody_elses_writes_along
 
         async def fail() -> None:
             start = database.client.start_session
-            async with await start() as session, session.start_transaction():
+            async with (
+                await settled(start()) as session,
+                await settled(session.start_transaction()),
+            ):
                 await things.insert_one({"_id": 10}, session=session)
                 await things.insert_one({"_id": 11})
                 raise LookupError
@@ -672,8 +698,8 @@ def test_a_transaction_that_fails_rolls_back_and_takes_nobody_elses_writes_along
 def test_abort_by_hand(transactional: Subject) -> None:
     async def body(database: Any) -> None:
         things = await _fill(database)
-        async with await database.client.start_session() as session:
-            session.start_transaction()
+        async with await settled(database.client.start_session()) as session:
+            await settled(session.start_transaction())
             await things.delete_many({}, session=session)
             await session.abort_transaction()
             assert not session.in_transaction
@@ -694,7 +720,7 @@ def test_with_transaction_returns_what_its_callback_does(transactional: Subject)
             await things.update_one({"_id": 2}, {"$inc": {"n": 1}}, session=session)
             return 42
 
-        async with await database.client.start_session() as session:
+        async with await settled(database.client.start_session()) as session:
             assert await session.with_transaction(move) == 42
         assert (await things.find_one(1))["n"] + (await things.find_one(2))["n"] == 3
 
@@ -707,9 +733,9 @@ def test_of_two_transactions_on_one_document_one_fails_and_may_be_repeated(
     async def body(database: Any) -> None:
         things = await _fill(database)
         start = database.client.start_session
-        async with await start() as first, await start() as second:
-            first.start_transaction()
-            second.start_transaction()
+        async with await settled(start()) as first, await settled(start()) as second:
+            await settled(first.start_transaction())
+            await settled(second.start_transaction())
             await things.update_one({"_id": 1}, {"$set": {"by": 1}}, session=first)
             with pytest.raises(OperationFailure) as caught:
                 await things.update_one({"_id": 1}, {"$set": {"by": 2}}, session=second)

@@ -95,6 +95,9 @@ NO_PRIMARY = 'No replica set members match selector "Primary()"'
          FailureReason.OVERLOAD),
         (AutoReconnect("h:1: connection closed"), FailureReason.NETWORK),
         (AutoReconnect("h:1: [Errno 111] Connection refused"), FailureReason.REFUSED),
+        # So says asyncio; the words differ, the numbers do not.
+        (AutoReconnect("h:1: [Errno 111] Connect call failed ('h', 1)"), FailureReason.REFUSED),
+        (AutoReconnect("h:1: [Errno 110] Connect call failed ('h', 1)"), FailureReason.TIMEOUT),
         (ConnectionFailure("something new"), FailureReason.NETWORK),
         (ConfigurationError("The DNS query name does not exist: _mongodb._tcp.h."),
          FailureReason.DNS),
