@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 OnAsyncio = Callable[[Coroutine[Any, Any, T]], T]
 
-UNCLOSED_BY_PYMONGO = "ignore:unclosed <socket:ResourceWarning"
+UNCLOSED_BY_PYMONGO = "ignore:unclosed <?(socket|transport):ResourceWarning"
 """PyMongo's asynchronous client closes a socket whose connecting fails, but not one whose
 connecting is cancelled, as its monitors are when it is closed (PYTHON-5867): that is left to its
-collection. No
-descriptor is lost (tests count them); only Python's warning about it must not end another test."""
+collection. No descriptor is lost (tests count them); only Python's warning about it must not end
+another test."""
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,
