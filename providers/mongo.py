@@ -9,6 +9,7 @@ says what is wrong, and by the runtime's cancellation, which abandons the thread
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -40,6 +41,7 @@ class MongoHandle:
         lane: the threads of pings and `close`.
         monitor: listens to the driver.
         host: the world it was opened in.
+        closing: set before the driver is closed.
     """
 
     motor: Any = field(repr=False)
@@ -48,6 +50,7 @@ class MongoHandle:
     lane: ClientExecutor
     monitor: MongoMonitor
     host: Host = field(repr=False)
+    closing: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
     def driver(self) -> MongoClient[dict[str, Any]]:
@@ -152,8 +155,14 @@ class MongoProvider(MongoDBProvider[MongoHandle]):
         seconds, driver = self.command_timeout, client.driver
 
         def send() -> None:
-            with bounded(driver, seconds):
-                driver[database].command(command, read_preference=driver.read_preference)
+            try:
+                with bounded(driver, seconds):
+                    driver[database].command(command, read_preference=driver.read_preference)
+            finally:
+                if client.closing.is_set():
+                    # Its runtime gave this command up. A client's first call starts a thread of
+                    # PyMongo's, even if the client is closed that moment: so, once more.
+                    _close(driver, seconds)
 
         await client.host.begin(client.lane, send)
 
@@ -162,6 +171,7 @@ def _drain_and_close(client: MongoHandle, seconds: float) -> bool:
     """Close `client` within `SHARE` of `seconds`; whether all its calls have ended by then."""
     client.executor.wait_quiet(seconds * DRAIN_SHARE)
     client.executor.close()
+    client.closing.set()
     _close(client.driver, seconds * (SHARE - DRAIN_SHARE))
     return client.executor.wait_quiet(0.0)
 

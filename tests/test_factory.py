@@ -7,6 +7,7 @@ import pytest
 from moorings.errors import SettingsError, UnknownBackend
 from moorings.providers.factory import DocumentsDatabaseFactory
 from moorings.providers.local import LocalDBProvider
+from moorings.providers.pymongo_async import PyMongoProvider
 from moorings.providers.registry import DocumentDatabaseRegistry
 from moorings.runtime.settings import ConnectionSettings
 
@@ -49,3 +50,14 @@ def test_a_host_that_the_backend_does_not_support_is_an_error(
     (problem,) = caught.value.problems
     assert problem.key == "database.documents.one.backend"
     assert "works on trio, not on asyncio" in problem.problem
+    assert problem.cure == "Choose another backend, or open the connections under trio"
+
+
+def test_where_another_backend_does_the_same_on_that_host_it_is_named(
+    factory: DocumentsDatabaseFactory,
+) -> None:
+    factory.registry.register("pymongo", PyMongoProvider)
+    with pytest.raises(
+        SettingsError, match=r'works on asyncio, not on trio\. Set backend = "mongo"'
+    ):
+        factory.create("one", ConnectionSettings(backend="pymongo"), host="trio")

@@ -7,11 +7,11 @@ asyncio and in uvloop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import threading
 import time
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,7 @@ def settings(provider: Provider, url: str, **more: Any) -> Any:
     return type(provider).settings_model(**{"url": url, "database_name": "app"} | more)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def opened(
     provider: Provider, url: str, *, ear: Ear | None = None, **more: Any
 ) -> AsyncIterator[Any]:
@@ -487,7 +487,37 @@ def no_more_than(before: tuple[int, int, int]) -> bool:
     return all(now <= then for now, then in zip(held(), before, strict=True))
 
 
-@pytest.mark.parametrize("times", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_first_ping_given_up_while_its_client_is_closed_starts_nothing_anew(
+    mongod: Mongod, monkeypatch: pytest.MonkeyPatch, on_asyncio: OnAsyncio[None]
+) -> None:
+    """PyMongo opens what a client needs with its first call, be it closed by then or not."""
+    connecting, release = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        provider, before = MongoProvider("main"), own_threads()
+        handle = await provider.open(settings(provider, mongod.url), Ear())
+        topology: Any = handle.driver._topology
+        opening = topology.open
+
+        def open_late() -> None:
+            opening()
+            connecting.set()
+            release.wait(SOON)
+
+        monkeypatch.setattr(topology, "open", open_late)
+        ping = asyncio.create_task(provider.ping(handle))
+        await until(connecting.is_set)
+        ping.cancel()
+        await asyncio.wait([ping])
+        await provider.close(handle)
+        release.set()
+        await until(lambda: own_threads() <= before)
+        assert handle.driver is not None, "and not because the client was collected"
+
+    on_asyncio(main())
+
+
+@pytest.mark.parametrize("times", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_opening_and_closing_often_leaves_nothing_behind(
     times: int, mongod: Mongod, make: Any, on_asyncio: OnAsyncio[None]
 ) -> None:
@@ -504,8 +534,11 @@ def test_opening_and_closing_often_leaves_nothing_behind(
                 living.cancel()
             await asyncio.wait([living])
             assert living.cancelled() or living.exception() is None
-        async with asyncio.timeout(5):
-            await until(lambda: no_more_than(before))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await until(lambda: no_more_than(before))
+        names = sorted(thread.name for thread in threading.enumerate())
+        assert no_more_than(before), f"{before} before, {held()} now: {names}"
         assert provider.pools == ()
 
     on_asyncio(main())

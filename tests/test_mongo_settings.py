@@ -1,4 +1,4 @@
-"""The `[….provider]` table of `mongo`: what is accepted, what is refused; nothing leaks."""
+"""The `[….provider]` tables of `mongo` and `pymongo`: what they accept and refuse; no leaks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from moorings.providers import mongo_settings
-from moorings.providers.mongo_settings import MaskedString, MongoSettings, TlsSettings
+from moorings.providers.mongo_settings import (
+    MaskedString,
+    MongoSettings,
+    PyMongoSettings,
+    TlsSettings,
+)
 from moorings.providers.references import SecretReference, references
 
 REFERENCE = {"path": "database/mongo", "key": "url"}
@@ -270,3 +275,33 @@ def test_credentials_by_reference_are_checked_without_their_values() -> None:
         MongoSettings.model_validate(
             {"url": "mongodb://h", "database_name": "jobs", "password": reference}
         )
+
+
+# -- the backend `pymongo`
+
+
+def test_the_pymongo_backend_takes_the_same_table_without_threads() -> None:
+    keys = {"url": "mongodb://u:p@h/?replicaSet=rs", "database_name": "app", "tls": True}
+    same = PyMongoSettings(**keys).driver_arguments(appname="a")
+    assert same == MongoSettings(**keys).driver_arguments(appname="a")
+    with pytest.raises(ValidationError, match="waits without threads: remove `threads`"):
+        PyMongoSettings(**keys, threads=3)
+    with pytest.raises(ValidationError):
+        PyMongoSettings.model_validate("mongodb://h/")
+
+
+def test_a_pymongo_without_its_asynchronous_api_is_named_with_its_cure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pymongo.version_tuple", (4, 8, 0))
+    with pytest.raises(ValidationError) as caught:
+        PyMongoSettings(url="mongodb://h/", database_name="app")
+    assert "needs PyMongo 4.13 or later" in str(caught.value)
+    assert "pip install 'moorings[pymongo]'" in str(caught.value)
+    assert MongoSettings(url="mongodb://h/", database_name="app")
+
+
+def test_a_missing_pymongo_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mongo_settings, "find_spec", lambda _: None)
+    with pytest.raises(ValidationError, match=r"'pymongo' needs pymongo: pip install 'moorings"):
+        PyMongoSettings(url="mongodb://h/", database_name="app")

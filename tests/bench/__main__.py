@@ -15,10 +15,16 @@ from pathlib import Path
 
 import trio
 
-from . import handle, idle, life, real
+from . import handle, idle, isolation, life, real
 from .clock import Report
 
-SECTIONS = {"life": life, "idle": idle, "handle": handle, "real": real}
+SECTIONS = {
+    "life": life,
+    "idle": idle,
+    "handle": handle,
+    "real": real,
+    "isolation": isolation,
+}
 RESULTS = Path(__file__).with_name("results.json")
 
 
