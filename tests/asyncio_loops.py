@@ -1,6 +1,6 @@
 """Fixtures for tests of what runs in an asyncio program: in plain asyncio, and in uvloop.
 
-`on_asyncio` runs a coroutine. Tests of the backend `pymongo` are marked with
+`on_asyncio` and `on_plain_asyncio` run a coroutine. Tests of the backend `pymongo` are marked with
 `filterwarnings(UNCLOSED_BY_PYMONGO)` and ask for `pymongo_sockets_collected`.
 """
 
@@ -41,6 +41,12 @@ def on_asyncio(request: pytest.FixtureRequest) -> OnAsyncio[Any]:
     """Runs a coroutine to its end, as `asyncio.run` does; the test runs once a loop."""
     name: str = request.param
     return lambda main: run_on(name, main)
+
+
+@pytest.fixture
+def on_plain_asyncio() -> OnAsyncio[Any]:
+    """The same, for what has nothing to do with the loop and takes long."""
+    return lambda main: run_on("asyncio", main)
 
 
 @pytest.fixture

@@ -155,35 +155,35 @@ def test_what_cannot_be_reached_has_its_reason(
     assert on_asyncio(main()) is expected
 
 
-def test_silence_is_a_timeout(make: Any, on_asyncio: OnAsyncio[Any]) -> None:
+def test_silence_is_a_timeout(make: Any, on_plain_asyncio: OnAsyncio[Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
 
         async def main() -> FailureReason | None:
             return await reason(make(BRIEFLY), f"mongodb://127.0.0.1:{silent.getsockname()[1]}/")
 
-        assert on_asyncio(main()) is FailureReason.TIMEOUT
+        assert on_plain_asyncio(main()) is FailureReason.TIMEOUT
 
 
 def test_tls_to_a_plain_server_is_tls(
-    mongod: Mongod, make: Any, on_asyncio: OnAsyncio[Any]
+    mongod: Mongod, make: Any, on_plain_asyncio: OnAsyncio[Any]
 ) -> None:
     async def main() -> FailureReason | None:
         return await reason(make(BRIEFLY), mongod.url, tls=True)
 
-    assert on_asyncio(main()) is FailureReason.TLS
+    assert on_plain_asyncio(main()) is FailureReason.TLS
 
 
 def test_the_wrong_set_is_topology(
-    replica_set: ReplicaSet, make: Any, on_asyncio: OnAsyncio[Any]
+    replica_set: ReplicaSet, make: Any, on_plain_asyncio: OnAsyncio[Any]
 ) -> None:
     async def main() -> FailureReason | None:
         return await reason(make(BRIEFLY), replica_set.url.replace(replica_set.name, "other"))
 
-    assert on_asyncio(main()) is FailureReason.TOPOLOGY
+    assert on_plain_asyncio(main()) is FailureReason.TOPOLOGY
 
 
 def test_wrong_credentials_are_auth_every_time_and_never_shown(
-    mongod_auth: Mongod, make: Any, on_asyncio: OnAsyncio[None]
+    mongod_auth: Mongod, make: Any, on_plain_asyncio: OnAsyncio[None]
 ) -> None:
     async def main() -> None:
         provider, more = make(BRIEFLY), {"username": "root", "password": "wr0ng/p@ss:word"}
@@ -195,11 +195,11 @@ def test_wrong_credentials_are_auth_every_time_and_never_shown(
                 text = provider.describe(caught.value) + repr(caught.value) + repr(handle)
                 assert "wr0ng" not in text
 
-    on_asyncio(main())
+    on_plain_asyncio(main())
 
 
 def test_missing_credentials_are_auth_though_the_ping_succeeds(
-    mongod_auth: Mongod, make: Any, on_asyncio: OnAsyncio[None]
+    mongod_auth: Mongod, make: Any, on_plain_asyncio: OnAsyncio[None]
 ) -> None:
     async def main() -> None:
         provider = make()
@@ -212,11 +212,11 @@ def test_missing_credentials_are_auth_though_the_ping_succeeds(
         async with opened(provider, mongod_auth.url, **more) as handle:
             await provider.verify(handle)
 
-    on_asyncio(main())
+    on_plain_asyncio(main())
 
 
 def test_a_failing_open_leaves_nothing_behind(
-    mongod: Mongod, tmp_path: Path, make: Any, on_asyncio: OnAsyncio[None]
+    mongod: Mongod, tmp_path: Path, make: Any, on_plain_asyncio: OnAsyncio[None]
 ) -> None:
     async def main() -> None:
         provider, before = make(), held()
@@ -228,7 +228,7 @@ def test_a_failing_open_leaves_nothing_behind(
         assert provider.pools == ()
         await until(lambda: no_more_than(before))
 
-    on_asyncio(main())
+    on_plain_asyncio(main())
 
 
 def test_the_pymongo_backend_is_refused_on_trio_and_names_the_one_that_works() -> None:
@@ -275,7 +275,7 @@ def test_a_killed_server_is_lost_and_its_return_usable(
 
 
 def test_pings_of_a_frozen_server_are_bounded_and_the_thaw_heals(
-    mongod_factory: MongodFactory, make: Any, on_asyncio: OnAsyncio[None]
+    mongod_factory: MongodFactory, make: Any, on_plain_asyncio: OnAsyncio[None]
 ) -> None:
     server = mongod_factory()
 
@@ -294,7 +294,7 @@ def test_pings_of_a_frozen_server_are_bounded_and_the_thaw_heals(
             async with asyncio.timeout(SOON):
                 await provider.ping(handle)
 
-    on_asyncio(main())
+    on_plain_asyncio(main())
 
 
 def test_cancelling_a_call_frees_its_task_at_once(
@@ -335,7 +335,7 @@ async def _awaited(call: Awaitable[Any]) -> Any:
 
 @pytest.mark.parametrize("fate", ["kill", "freeze"])
 def test_closing_is_bounded_when_the_server_is_gone(
-    fate: str, mongod_factory: MongodFactory, make: Any, on_asyncio: OnAsyncio[None]
+    fate: str, mongod_factory: MongodFactory, make: Any, on_plain_asyncio: OnAsyncio[None]
 ) -> None:
     """With sessions in the pool, PyMongo's own close would wait 30 s for a server."""
     server = mongod_factory()
@@ -350,11 +350,11 @@ def test_closing_is_bounded_when_the_server_is_gone(
             await provider.close(handle)
         assert provider.pools == ()
 
-    on_asyncio(main())
+    on_plain_asyncio(main())
 
 
 def test_closing_lets_calls_under_way_finish(
-    mongod: Mongod, database_name: str, make: Any, on_asyncio: OnAsyncio[None]
+    mongod: Mongod, database_name: str, make: Any, on_plain_asyncio: OnAsyncio[None]
 ) -> None:
     async def main() -> None:
         provider = make()
@@ -371,11 +371,11 @@ def test_closing_lets_calls_under_way_finish(
         with pytest.raises(InvalidOperation):
             await things.find_one()
 
-    on_asyncio(main())
+    on_plain_asyncio(main())
 
 
 def test_closing_says_what_it_gave_up(
-    mongod_factory: MongodFactory, make: Any, on_asyncio: OnAsyncio[None]
+    mongod_factory: MongodFactory, make: Any, on_plain_asyncio: OnAsyncio[None]
 ) -> None:
     server = mongod_factory()
 
@@ -393,7 +393,7 @@ def test_closing_says_what_it_gave_up(
         await asyncio.wait([stuck])
         server.kill()
 
-    on_asyncio(main())
+    on_plain_asyncio(main())
 
 
 def test_a_cancelled_close_passes_at_once_and_still_closes(
