@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 pytest_plugins = [
     "asyncio_fixtures",
-    "asyncio_loops",
     "mongod_fixtures",
     "processes",
+    "pymongo_sockets",
     "scripted",
 ]
 

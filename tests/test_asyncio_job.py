@@ -16,13 +16,13 @@ from moorings.providers.threads import ClientExecutor, ExecutorClosed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from asyncio_loops import OnAsyncio
+    from asyncio_fixtures import Run
 
 PATIENCE = 30.0
 
 
 @pytest.fixture
-def executor() -> Iterator[ClientExecutor]:
+def executor(nothing_left: None) -> Iterator[ClientExecutor]:
     executor = ClientExecutor("tested", 1)
     yield executor
     executor.close()
@@ -49,30 +49,30 @@ async def occupy(executor: ClientExecutor) -> threading.Event:
 
 
 def test_the_result_or_the_error_comes_to_who_awaits_it(
-    executor: ClientExecutor, on_asyncio: OnAsyncio[None]
+    executor: ClientExecutor, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         assert await begin(executor, lambda: 42) == 42
         with pytest.raises(ZeroDivisionError):
             await begin(executor, lambda: 1 / 0)
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_an_error_that_no_future_takes_comes_as_another(
-    executor: ClientExecutor, on_asyncio: OnAsyncio[None]
+    executor: ClientExecutor, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         with pytest.raises(RuntimeError) as caught:
             await begin(executor, lambda: next(iter(())))
         assert isinstance(caught.value.__cause__, StopIteration)
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_queued_work_is_taken_back_when_its_waiter_is_cancelled_unless_it_is_kept(
-    keep: bool, executor: ClientExecutor, on_asyncio: OnAsyncio[None]
+    keep: bool, executor: ClientExecutor, on_asyncio: Run
 ) -> None:
     ran = threading.Event()
 
@@ -86,12 +86,12 @@ def test_queued_work_is_taken_back_when_its_waiter_is_cancelled_unless_it_is_kep
         release.set()
         await begin(executor, lambda: None)
 
-    on_asyncio(main())
+    on_asyncio(main)
     assert ran.is_set() == keep
 
 
 def test_a_cancelled_waiter_is_free_at_once_and_the_work_goes_on(
-    executor: ClientExecutor, on_asyncio: OnAsyncio[None]
+    executor: ClientExecutor, on_asyncio: Run
 ) -> None:
     release, outcomes = threading.Event(), []
 
@@ -113,36 +113,34 @@ def test_a_cancelled_waiter_is_free_at_once_and_the_work_goes_on(
             await begin(executor, lambda: None)
             await asyncio.sleep(0)  # what came too late is dropped in silence
 
-    on_asyncio(main())
+    on_asyncio(main)
     assert outcomes == [False, True]
 
 
 def test_a_result_that_comes_after_its_loop_was_closed_is_dropped_in_silence(
-    executor: ClientExecutor, on_asyncio: OnAsyncio[None]
+    executor: ClientExecutor, on_asyncio: Run
 ) -> None:
     release = threading.Event()
 
     async def main() -> None:
         begin(executor, lambda: release.wait(PATIENCE))
 
-    on_asyncio(main())
+    on_asyncio(main)
     release.set()
     assert executor.wait_quiet(PATIENCE)
 
 
-def test_a_closed_executor_says_so_at_once(
-    executor: ClientExecutor, on_asyncio: OnAsyncio[None]
-) -> None:
+def test_a_closed_executor_says_so_at_once(executor: ClientExecutor, on_asyncio: Run) -> None:
     async def main() -> None:
         executor.close()
         with pytest.raises(ExecutorClosed):
             begin(executor, lambda: None)
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_who_keeps_an_error_does_not_keep_the_job_it_came_from(
-    executor: ClientExecutor, on_asyncio: OnAsyncio[None]
+    executor: ClientExecutor, on_asyncio: Run
 ) -> None:
     def fail() -> None:
         raise LookupError
@@ -159,4 +157,4 @@ def test_who_keeps_an_error_does_not_keep_the_job_it_came_from(
         gc.collect()
         assert gone() is None
 
-    on_asyncio(main())
+    on_asyncio(main)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from asyncio_loops import UNCLOSED_BY_PYMONGO
 from pymongo import (
     ASCENDING,
     DESCENDING,
@@ -39,6 +38,7 @@ from pymongo.errors import (
     InvalidOperation,
     OperationFailure,
 )
+from pymongo_sockets import UNCLOSED_BY_PYMONGO
 
 from moorings.errors import FailureReason
 from moorings.providers.contract import Signal

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from asyncio_loops import UNCLOSED_BY_PYMONGO
 from motor.motor_asyncio import AsyncIOMotorDatabase
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidOperation, OperationFailure, PyMongoError
+from pymongo_sockets import UNCLOSED_BY_PYMONGO
 
 from moorings.errors import FailureReason, HostMismatch
 from moorings.providers.contract import Signal
@@ -30,7 +30,7 @@ from moorings.providers.pymongo_async import PyMongoProvider
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from asyncio_loops import OnAsyncio
+    from asyncio_fixtures import Run
     from mongod import Mongod, MongodFactory, ReplicaSet
 
     Provider = MongoProvider | PyMongoProvider
@@ -40,6 +40,9 @@ pytestmark = [
     pytest.mark.filterwarnings(UNCLOSED_BY_PYMONGO),
     pytest.mark.usefixtures("pymongo_sockets_collected"),
 ]
+
+PLAIN = pytest.mark.parametrize("new_loop", ["asyncio"], indirect=True)
+"""For what has nothing to do with the kind of loop, and takes long."""
 
 SOON = 15.0
 PATIENCE = 10.0
@@ -96,12 +99,12 @@ async def opened(
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(SOON):
-        while not condition():  # noqa: ASYNC110 - of what is outside this loop
+        while not condition():
             await asyncio.sleep(0.005)
 
 
 def test_an_opened_client_answers_and_gives_the_drivers_own_database(
-    mongod: Mongod, database_name: str, make: Any, on_asyncio: OnAsyncio[None]
+    mongod: Mongod, database_name: str, make: Any, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         provider = make()
@@ -119,7 +122,7 @@ def test_an_opened_client_answers_and_gives_the_drivers_own_database(
             assert pool.checkouts >= 4
         assert provider.pools == ()
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 # What each failure is called
@@ -147,43 +150,43 @@ async def reason(
     ],
 )
 def test_what_cannot_be_reached_has_its_reason(
-    url: str, expected: FailureReason, make: Any, on_asyncio: OnAsyncio[Any]
+    url: str, expected: FailureReason, make: Any, on_asyncio: Run
 ) -> None:
     async def main() -> FailureReason | None:
         return await reason(make(BRIEFLY), url)
 
-    assert on_asyncio(main()) is expected
+    assert on_asyncio(main) is expected
 
 
-def test_silence_is_a_timeout(make: Any, on_plain_asyncio: OnAsyncio[Any]) -> None:
+@PLAIN
+def test_silence_is_a_timeout(make: Any, on_asyncio: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
 
         async def main() -> FailureReason | None:
             return await reason(make(BRIEFLY), f"mongodb://127.0.0.1:{silent.getsockname()[1]}/")
 
-        assert on_plain_asyncio(main()) is FailureReason.TIMEOUT
+        assert on_asyncio(main) is FailureReason.TIMEOUT
 
 
-def test_tls_to_a_plain_server_is_tls(
-    mongod: Mongod, make: Any, on_plain_asyncio: OnAsyncio[Any]
-) -> None:
+@PLAIN
+def test_tls_to_a_plain_server_is_tls(mongod: Mongod, make: Any, on_asyncio: Run) -> None:
     async def main() -> FailureReason | None:
         return await reason(make(BRIEFLY), mongod.url, tls=True)
 
-    assert on_plain_asyncio(main()) is FailureReason.TLS
+    assert on_asyncio(main) is FailureReason.TLS
 
 
-def test_the_wrong_set_is_topology(
-    replica_set: ReplicaSet, make: Any, on_plain_asyncio: OnAsyncio[Any]
-) -> None:
+@PLAIN
+def test_the_wrong_set_is_topology(replica_set: ReplicaSet, make: Any, on_asyncio: Run) -> None:
     async def main() -> FailureReason | None:
         return await reason(make(BRIEFLY), replica_set.url.replace(replica_set.name, "other"))
 
-    assert on_plain_asyncio(main()) is FailureReason.TOPOLOGY
+    assert on_asyncio(main) is FailureReason.TOPOLOGY
 
 
+@PLAIN
 def test_wrong_credentials_are_auth_every_time_and_never_shown(
-    mongod_auth: Mongod, make: Any, on_plain_asyncio: OnAsyncio[None]
+    mongod_auth: Mongod, make: Any, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         provider, more = make(BRIEFLY), {"username": "root", "password": "wr0ng/p@ss:word"}
@@ -195,11 +198,12 @@ def test_wrong_credentials_are_auth_every_time_and_never_shown(
                 text = provider.describe(caught.value) + repr(caught.value) + repr(handle)
                 assert "wr0ng" not in text
 
-    on_plain_asyncio(main())
+    on_asyncio(main)
 
 
+@PLAIN
 def test_missing_credentials_are_auth_though_the_ping_succeeds(
-    mongod_auth: Mongod, make: Any, on_plain_asyncio: OnAsyncio[None]
+    mongod_auth: Mongod, make: Any, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         provider = make()
@@ -212,11 +216,12 @@ def test_missing_credentials_are_auth_though_the_ping_succeeds(
         async with opened(provider, mongod_auth.url, **more) as handle:
             await provider.verify(handle)
 
-    on_plain_asyncio(main())
+    on_asyncio(main)
 
 
+@PLAIN
 def test_a_failing_open_leaves_nothing_behind(
-    mongod: Mongod, tmp_path: Path, make: Any, on_plain_asyncio: OnAsyncio[None]
+    mongod: Mongod, tmp_path: Path, make: Any, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         provider, before = make(), held()
@@ -228,7 +233,7 @@ def test_a_failing_open_leaves_nothing_behind(
         assert provider.pools == ()
         await until(lambda: no_more_than(before))
 
-    on_plain_asyncio(main())
+    on_asyncio(main)
 
 
 def test_the_pymongo_backend_is_refused_on_trio_and_names_the_one_that_works() -> None:
@@ -244,7 +249,7 @@ def test_the_pymongo_backend_is_refused_on_trio_and_names_the_one_that_works() -
 
 
 def test_a_killed_server_is_lost_and_its_return_usable(
-    mongod_factory: MongodFactory, make: Any, on_asyncio: OnAsyncio[None]
+    mongod_factory: MongodFactory, make: Any, on_asyncio: Run
 ) -> None:
     server = mongod_factory()
 
@@ -271,11 +276,12 @@ def test_a_killed_server_is_lost_and_its_return_usable(
         await asyncio.sleep(0)
         assert len(ear.heard) == heard, "a closed client says nothing"
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
+@PLAIN
 def test_pings_of_a_frozen_server_are_bounded_and_the_thaw_heals(
-    mongod_factory: MongodFactory, make: Any, on_plain_asyncio: OnAsyncio[None]
+    mongod_factory: MongodFactory, make: Any, on_asyncio: Run
 ) -> None:
     server = mongod_factory()
 
@@ -294,11 +300,11 @@ def test_pings_of_a_frozen_server_are_bounded_and_the_thaw_heals(
             async with asyncio.timeout(SOON):
                 await provider.ping(handle)
 
-    on_plain_asyncio(main())
+    on_asyncio(main)
 
 
 def test_cancelling_a_call_frees_its_task_at_once(
-    mongod_factory: MongodFactory, make: Any, on_asyncio: OnAsyncio[None]
+    mongod_factory: MongodFactory, make: Any, on_asyncio: Run
 ) -> None:
     """And in the end its connection is nobody's any more: with `pymongo` at once."""
     server = mongod_factory()
@@ -323,7 +329,7 @@ def test_cancelling_a_call_frees_its_task_at_once(
             await until(lambda: provider.pools[0].in_use == 0)
             await provider.ping(handle)
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 async def _awaited(call: Awaitable[Any]) -> Any:
@@ -334,8 +340,9 @@ async def _awaited(call: Awaitable[Any]) -> Any:
 
 
 @pytest.mark.parametrize("fate", ["kill", "freeze"])
+@PLAIN
 def test_closing_is_bounded_when_the_server_is_gone(
-    fate: str, mongod_factory: MongodFactory, make: Any, on_plain_asyncio: OnAsyncio[None]
+    fate: str, mongod_factory: MongodFactory, make: Any, on_asyncio: Run
 ) -> None:
     """With sessions in the pool, PyMongo's own close would wait 30 s for a server."""
     server = mongod_factory()
@@ -350,11 +357,12 @@ def test_closing_is_bounded_when_the_server_is_gone(
             await provider.close(handle)
         assert provider.pools == ()
 
-    on_plain_asyncio(main())
+    on_asyncio(main)
 
 
+@PLAIN
 def test_closing_lets_calls_under_way_finish(
-    mongod: Mongod, database_name: str, make: Any, on_plain_asyncio: OnAsyncio[None]
+    mongod: Mongod, database_name: str, make: Any, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         provider = make()
@@ -371,11 +379,12 @@ def test_closing_lets_calls_under_way_finish(
         with pytest.raises(InvalidOperation):
             await things.find_one()
 
-    on_plain_asyncio(main())
+    on_asyncio(main)
 
 
+@PLAIN
 def test_closing_says_what_it_gave_up(
-    mongod_factory: MongodFactory, make: Any, on_plain_asyncio: OnAsyncio[None]
+    mongod_factory: MongodFactory, make: Any, on_asyncio: Run
 ) -> None:
     server = mongod_factory()
 
@@ -393,11 +402,11 @@ def test_closing_says_what_it_gave_up(
         await asyncio.wait([stuck])
         server.kill()
 
-    on_plain_asyncio(main())
+    on_asyncio(main)
 
 
 def test_a_cancelled_close_passes_at_once_and_still_closes(
-    mongod_factory: MongodFactory, make: Any, on_asyncio: OnAsyncio[None]
+    mongod_factory: MongodFactory, make: Any, on_asyncio: Run
 ) -> None:
     server = mongod_factory()
 
@@ -425,11 +434,11 @@ def test_a_cancelled_close_passes_at_once_and_still_closes(
         server.kill()
         await until(lambda: no_more_than(before))
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_a_loop_that_ends_while_a_client_is_closed_ends_cleanly(
-    mongod_factory: MongodFactory, make: Any, on_asyncio: OnAsyncio[None]
+    mongod_factory: MongodFactory, make: Any, on_asyncio: Run
 ) -> None:
     server = mongod_factory()
 
@@ -443,7 +452,7 @@ def test_a_loop_that_ends_while_a_client_is_closed_ends_cleanly(
         closing.cancel()
 
     before = open_files()
-    on_asyncio(main())
+    on_asyncio(main)
     server.kill()
     deadline = time.monotonic() + SOON
     while open_files() > before:
@@ -488,7 +497,7 @@ def no_more_than(before: tuple[int, int, int]) -> bool:
 
 
 def test_a_first_ping_given_up_while_its_client_is_closed_starts_nothing_anew(
-    mongod: Mongod, monkeypatch: pytest.MonkeyPatch, on_asyncio: OnAsyncio[None]
+    mongod: Mongod, monkeypatch: pytest.MonkeyPatch, on_asyncio: Run
 ) -> None:
     """PyMongo opens what a client needs with its first call, be it closed by then or not."""
     connecting, release = threading.Event(), threading.Event()
@@ -514,12 +523,12 @@ def test_a_first_ping_given_up_while_its_client_is_closed_starts_nothing_anew(
         await until(lambda: own_threads() <= before)
         assert handle.driver is not None, "and not because the client was collected"
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 @pytest.mark.parametrize("times", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_opening_and_closing_often_leaves_nothing_behind(
-    times: int, mongod: Mongod, make: Any, on_asyncio: OnAsyncio[None]
+    times: int, mongod: Mongod, make: Any, on_asyncio: Run
 ) -> None:
     """A third of the lives is cancelled at a random moment, as restarts and shutdowns do."""
     moments = random.Random(5)
@@ -541,4 +550,4 @@ def test_opening_and_closing_often_leaves_nothing_behind(
         assert no_more_than(before), f"{before} before, {held()} now: {names}"
         assert provider.pools == ()
 
-    on_asyncio(main())
+    on_asyncio(main)

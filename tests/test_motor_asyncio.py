@@ -26,7 +26,7 @@ from moorings.providers.threads import ClientExecutor
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from asyncio_loops import OnAsyncio
+    from asyncio_fixtures import Run
     from mongod import Mongod, MongodFactory, ReplicaSet, ReplicaSetFactory
 
 PATIENCE = 30.0
@@ -74,7 +74,7 @@ pytestmark = pytest.mark.mongod
 
 
 def test_everything_it_gives_is_motors_own(
-    mongod: Mongod, database_name: str, on_asyncio: OnAsyncio[None]
+    mongod: Mongod, database_name: str, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         async with connected(mongod.url) as client:
@@ -88,11 +88,11 @@ def test_everything_it_gives_is_motors_own(
                 assert isinstance(session, motor_asyncio.AsyncIOMotorClientSession)
                 assert session.client is client
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_documents_cursors_and_aggregations(
-    mongod: Mongod, database_name: str, on_asyncio: OnAsyncio[None]
+    mongod: Mongod, database_name: str, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         async with connected(mongod.url) as client:
@@ -116,11 +116,11 @@ def test_documents_cursors_and_aggregations(
                 await numbers.insert_one({"_id": 1})
             await client.drop_database(database_name)
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_transactions_and_change_streams(
-    replica_set: ReplicaSet, database_name: str, on_asyncio: OnAsyncio[None]
+    replica_set: ReplicaSet, database_name: str, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         async with connected(replica_set.url) as client:
@@ -140,11 +140,11 @@ def test_transactions_and_change_streams(
                 assert (await stream.next())["documentKey"]["_id"] == "kept"
             assert [d["_id"] for d in await things.find().to_list(None)] == ["kept"]
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_a_session_left_by_cancellation_aborts_its_transaction(
-    replica_set: ReplicaSet, database_name: str, on_asyncio: OnAsyncio[None]
+    replica_set: ReplicaSet, database_name: str, on_asyncio: Run
 ) -> None:
     """The document is not locked afterwards, although a call of it was under way."""
 
@@ -166,11 +166,11 @@ def test_a_session_left_by_cancellation_aborts_its_transaction(
                 await things.update_one({"_id": 1}, {"$set": {"n": 2}})
             assert await things.find_one() == {"_id": 1, "n": 2}
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_leaving_a_session_of_a_frozen_server_does_not_hold_up_the_loop(
-    replica_set_factory: ReplicaSetFactory, database_name: str, on_asyncio: OnAsyncio[None]
+    replica_set_factory: ReplicaSetFactory, database_name: str, on_asyncio: Run
 ) -> None:
     members = replica_set_factory(1)
     server = members.primary()
@@ -192,11 +192,11 @@ def test_leaving_a_session_of_a_frozen_server_does_not_hold_up_the_loop(
             server.thaw()
             await wait_quiet(client)
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_gridfs_stores_lists_and_streams_files(
-    mongod: Mongod, database_name: str, on_asyncio: OnAsyncio[None]
+    mongod: Mongod, database_name: str, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         async with connected(mongod.url) as client:
@@ -217,11 +217,11 @@ def test_gridfs_stores_lists_and_streams_files(
             await bucket.delete(first)
             assert len(await bucket.find().to_list(None)) == 1
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_five_hundred_tasks_at_once_share_ten_threads(
-    mongod: Mongod, database_name: str, on_asyncio: OnAsyncio[None]
+    mongod: Mongod, database_name: str, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         async with connected(mongod.url, threads=10) as client:
@@ -234,7 +234,7 @@ def test_five_hundred_tasks_at_once_share_ten_threads(
             assert statistics.busy + statistics.idle <= 10
             assert statistics.queued == 0
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 async def _inserted(collection: Any, number: int) -> None:
@@ -242,7 +242,7 @@ async def _inserted(collection: Any, number: int) -> None:
 
 
 def test_the_callers_pymongo_timeout_holds_in_the_thread_for_every_batch(
-    mongod: Mongod, database_name: str, on_asyncio: OnAsyncio[None]
+    mongod: Mongod, database_name: str, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         async with connected(mongod.url) as client:
@@ -253,11 +253,11 @@ def test_the_callers_pymongo_timeout_holds_in_the_thread_for_every_batch(
                 await sleepy.to_list(None)
             assert caught.value.timeout
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_cancelling_frees_the_task_while_the_server_is_frozen(
-    mongod_factory: MongodFactory, database_name: str, on_asyncio: OnAsyncio[None]
+    mongod_factory: MongodFactory, database_name: str, on_asyncio: Run
 ) -> None:
     """The call itself goes on: after the thaw the document is there."""
     server = mongod_factory()
@@ -276,11 +276,11 @@ def test_cancelling_frees_the_task_while_the_server_is_frozen(
             await wait_quiet(client)
             assert await things.count_documents({}) == 2
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_a_cancelled_call_that_still_queued_is_never_sent(
-    mongod: Mongod, database_name: str, on_asyncio: OnAsyncio[None]
+    mongod: Mongod, database_name: str, on_asyncio: Run
 ) -> None:
     async def main() -> None:
         async with connected(mongod.url, threads=1) as client:
@@ -293,11 +293,11 @@ def test_a_cancelled_call_that_still_queued_is_never_sent(
             release.set()
             assert await things.count_documents({}) == 0
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_a_listing_under_way_keeps_its_executor_from_being_quiet(
-    mongod: Mongod, database_name: str, on_asyncio: OnAsyncio[None]
+    mongod: Mongod, database_name: str, on_asyncio: Run
 ) -> None:
     """Between two batches no thread is at work; a client that is closed waits all the same."""
 
@@ -313,12 +313,10 @@ def test_a_listing_under_way_keeps_its_executor_from_being_quiet(
             cancelled.cancel()
             await wait_quiet(client)
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
-def test_after_close_calls_say_so(
-    mongod: Mongod, database_name: str, on_asyncio: OnAsyncio[None]
-) -> None:
+def test_after_close_calls_say_so(mongod: Mongod, database_name: str, on_asyncio: Run) -> None:
     async def main() -> None:
         async with connected(mongod.url) as client:
             things = client[database_name].things
@@ -328,11 +326,11 @@ def test_after_close_calls_say_so(
         with pytest.raises(InvalidOperation, match="after close"):
             await things.find().to_list(None)
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
 def test_a_system_without_threads_is_reported_to_who_awaits(
-    monkeypatch: pytest.MonkeyPatch, on_asyncio: OnAsyncio[None]
+    monkeypatch: pytest.MonkeyPatch, on_asyncio: Run
 ) -> None:
     def no_thread(_worker: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -345,10 +343,10 @@ def test_a_system_without_threads_is_reported_to_who_awaits(
                 with pytest.raises(RuntimeError, match="new thread"):
                     await call
 
-    on_asyncio(main())
+    on_asyncio(main)
 
 
-def test_the_loop_of_a_client_is_the_real_one_in_all_else(on_asyncio: OnAsyncio[None]) -> None:
+def test_the_loop_of_a_client_is_the_real_one_in_all_else(on_asyncio: Run) -> None:
     async def main() -> None:
         real, executor = asyncio.get_running_loop(), ClientExecutor("test", 1)
         loop: Any = ClientLoop(real, executor)  # type: ignore[abstract]
@@ -362,4 +360,4 @@ def test_the_loop_of_a_client_is_the_real_one_in_all_else(on_asyncio: OnAsyncio[
         assert repr(loop) == f"<ClientLoop 'test' of {real!r}>"
         executor.close()
 
-    on_asyncio(main())
+    on_asyncio(main)
