@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import socket
 import threading
@@ -438,7 +439,10 @@ def test_a_cancelled_close_passes_at_once_and_still_closes(
 
 
 def test_a_loop_that_ends_while_a_client_is_closed_ends_cleanly(
-    mongod_factory: MongodFactory, make: Any, on_asyncio: Run
+    mongod_factory: MongodFactory,
+    make: Any,
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    nothing_left: None,
 ) -> None:
     server = mongod_factory()
 
@@ -451,13 +455,9 @@ def test_a_loop_that_ends_while_a_client_is_closed_ends_cleanly(
         await asyncio.sleep(0.01)
         closing.cancel()
 
-    before = open_files()
-    on_asyncio(main)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
     server.kill()
-    deadline = time.monotonic() + SOON
-    while open_files() > before:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # Leaks
@@ -526,28 +526,37 @@ def test_a_first_ping_given_up_while_its_client_is_closed_starts_nothing_anew(
     on_asyncio(main)
 
 
-@pytest.mark.parametrize("times", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_opening_and_closing_often_leaves_nothing_behind(
-    times: int, mongod: Mongod, make: Any, on_asyncio: Run
+    mongod: Mongod, make: Any, on_asyncio: Run
 ) -> None:
     """A third of the lives is cancelled at a random moment, as restarts and shutdowns do."""
+    on_asyncio(lambda: lives(make(), mongod.url, 60))
+
+
+@PLAIN
+@pytest.mark.slow
+def test_opening_and_closing_a_thousand_times_leaves_nothing_behind(
+    mongod: Mongod, make: Any, on_asyncio: Run
+) -> None:
+    on_asyncio(lambda: lives(make(), mongod.url, 1000))
+
+
+async def lives(provider: Provider, url: str, times: int) -> None:
+    """Open, use and close `times` times, a third of them cut short; then count what is held."""
     moments = random.Random(5)
-
-    async def main() -> None:
-        provider = make()
-        before = await held_after(life(provider, mongod.url))
-        for number in range(times):
-            living = asyncio.create_task(life(provider, mongod.url))
-            if number % 3 == 0:
-                await asyncio.sleep(moments.random() * 0.03)
-                living.cancel()
-            await asyncio.wait([living])
-            assert living.cancelled() or living.exception() is None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5):
-                await until(lambda: no_more_than(before))
-        names = sorted(thread.name for thread in threading.enumerate())
-        assert no_more_than(before), f"{before} before, {held()} now: {names}"
-        assert provider.pools == ()
-
-    on_asyncio(main)
+    before = await held_after(life(provider, url))
+    for number in range(times):
+        living = asyncio.create_task(life(provider, url))
+        if number % 3 == 0:
+            await asyncio.sleep(moments.random() * 0.03)
+            living.cancel()
+        await asyncio.wait([living])
+        assert living.cancelled() or living.exception() is None
+    if isinstance(provider, PyMongoProvider):
+        gc.collect()  # see UNCLOSED_BY_PYMONGO: in debug mode such sockets are in cycles
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            await until(lambda: no_more_than(before))
+    names = sorted(thread.name for thread in threading.enumerate())
+    assert no_more_than(before), f"{before} before, {held()} now: {names}"
+    assert provider.pools == ()
