@@ -1,9 +1,11 @@
-"""`moorings` as a process of its own: what it writes can be waited for, and it is ended with us."""
+"""Programs as processes of their own: what they write can be waited for; they are ended with us."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -24,11 +26,11 @@ SECONDS = 30.0
 
 
 class Program:
-    """One `python -m moorings …`."""
+    """One `python …`, usually `python -m moorings …`."""
 
     def __init__(self, *arguments: str, cwd: Path, environ: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "moorings", *arguments],
+            [sys.executable, *arguments],
             cwd=cwd,
             env=environ,
             stdin=subprocess.DEVNULL,
@@ -84,7 +86,8 @@ class Program:
 
     def url(self) -> str:
         """Where it serves, once it does."""
-        return self.said("serving http://").partition("serving ")[2].partition("/ ,")[0]
+        said = self.said(" http://")  # the exporter's, or a web server's own
+        return re.search(r"http://[^/ ]+", said)[0]  # type: ignore[index]
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a page of its own."""
@@ -130,8 +133,8 @@ def clean_environ(**variables: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts `moorings` with the given arguments in `tmp_path`; keywords are variables."""
+def start_python(tmp_path: Path) -> Iterator[Start]:
+    """Starts Python with the given arguments in `tmp_path`; keywords are variables."""
     running: list[Program] = []
 
     def begin(*arguments: str, **variables: str) -> Program:
@@ -142,3 +145,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield begin
     for program in running:
         program.finish()
+
+
+@pytest.fixture
+def start(start_python: Start) -> Start:
+    """Starts `moorings` with the given arguments in `tmp_path`; keywords are variables."""
+    return functools.partial(start_python, "-m", "moorings")
