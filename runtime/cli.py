@@ -64,6 +64,7 @@ class Host(StrEnum):
     """The event loops that a program may run on."""
 
     TRIO = "trio"
+    ASYNCIO = "asyncio"
 
 
 class DiagramFormat(StrEnum):

@@ -48,7 +48,6 @@ def run_target(
     target: str | None, files: Sequence[Path], env: str | None, host: str, log_level: str
 ) -> int:
     """Load everything, then run; `host` is one that typer let pass."""
-    del host  # there is one; the option is here so that scripts may name it
     redactor = Redactor()
     handler = console.configure(redactor, level=log_level)
     loaded, embedded = load_or_embedded(files, env)
@@ -62,11 +61,11 @@ def run_target(
     elif not any(c.enabled for c in loaded.settings.database.documents.values()):
         logger.warning(_no_connections(loaded))
     if not isinstance(handler, console.TerminalHandler):
-        return run_loaded(function, loaded, redactor)
+        return run_loaded(function, loaded, redactor, host=host)
     view = LiveView(handler.console)
     with nullcontext() if handler.console.is_dumb_terminal else view.live:
         handler.live = view.live
-        return run_loaded(function, loaded, redactor, wired=view.attach)
+        return run_loaded(function, loaded, redactor, host=host, wired=view.attach)
 
 
 def check_names(

@@ -14,7 +14,7 @@ from ..errors import did_you_mean
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .runner import Function
+    from .program import Function
 
 
 class TargetError(Exception):

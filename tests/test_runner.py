@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,11 +20,60 @@ from moorings.runtime.exits import ExitStatus, status_of, status_of_reason
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from processes import Start
+    from processes import Program, Start
 
-PROGRAM = """
+ON_TRIO = """
 import trio
 
+sleep_forever = trio.sleep_forever
+
+async def together(*calls):
+    async with trio.open_nursery() as nursery:
+        for call in calls:
+            nursery.start_soon(*call)
+
+async def never_stops(connections):
+    with trio.CancelScope(shield=True):
+        print("shielded", flush=True)
+        await trio.sleep_forever()
+"""
+
+ON_ASYNCIO = """
+import asyncio
+
+async def sleep_forever():
+    await asyncio.Event().wait()
+
+async def together(*calls):
+    async with asyncio.TaskGroup() as group:
+        for function, *arguments in calls:
+            group.create_task(function(*arguments))
+
+async def never_stops(connections):
+    print("shielded", flush=True)
+    while True:
+        try:
+            await sleep_forever()
+        except asyncio.CancelledError:
+            pass
+
+async def cancels_everything(connections):
+    for task in asyncio.all_tasks():
+        task.cancel()
+    await sleep_forever()
+
+async def cancels_itself(connections):
+    raise asyncio.CancelledError
+
+async def swallows_and_returns(connections):
+    print("waiting", flush=True)
+    try:
+        await sleep_forever()
+    except asyncio.CancelledError:
+        print("swallowed", flush=True)
+"""
+
+PROGRAM = """
 async def works(connections):
     database = await connections.get_database()
     await database.things.insert_one({"a": 1})
@@ -32,9 +83,12 @@ async def waits(connections):
     try:
         await connections.wait_ready()
         print("waiting", flush=True)
-        await trio.sleep_forever()
+        await sleep_forever()
     finally:
         print("cleaned up", flush=True)
+
+async def waits_in_tasks(connections):
+    await together([waits, connections], [waits, connections])
 
 async def raises(connections):
     password = "unlucky-password"
@@ -50,11 +104,6 @@ async def needs_settings(connections):
     async with __import__("moorings").open_connections({"default": {"runtime": {"nam": "x"}}}):
         pass
 
-async def never_stops(connections):
-    with trio.CancelScope(shield=True):
-        print("shielded", flush=True)
-        await trio.sleep_forever()
-
 async def holds_the_loop(connections):
     print("holding", flush=True)
     while True:
@@ -67,7 +116,7 @@ async def crashes_a_hook(connections):
     async def hook(database):
         raise RuntimeError("a bug in a hook")
 
-    await trio.sleep_forever()
+    await sleep_forever()
 
 async def waits_for_a_crashing_one(connections):
     on_ready = connections["default_local"].on_ready
@@ -85,48 +134,60 @@ async def waits_for_it_in_tasks(connections):
     async def hook(database):
         raise RuntimeError("a bug in a hook")
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(connections.get_database)
-        nursery.start_soon(connections.wait_ready)
+    await together([connections.get_database], [connections.wait_ready])
 
 async def is_not_ready(connections):
     await connections.stop("default_local")
     await connections.get_database()
 
 async def exits_in_a_task(connections):
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(exits, connections)
+    await together([exits, connections])
 
 async def interrupts_itself(connections):
     raise KeyboardInterrupt
 
 async def exits_among_errors(connections):
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(exits, connections)
-        nursery.start_soon(raises, connections)
+    await together([exits, connections], [raises, connections])
 
 def synchronous(connections):
     pass
 """
 
+HOSTS = {"trio": ON_TRIO, "asyncio": ON_ASYNCIO}
 
-@pytest.fixture(autouse=True)
-def program(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(PROGRAM)
+Run = Callable[..., "Program"]
+
+
+@pytest.fixture(params=HOSTS)
+def host(request: pytest.FixtureRequest) -> str:
+    """Every promise holds on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def run(start: Start, tmp_path: Path, host: str) -> Run:
+    """Starts `moorings run`; a name is a function of the program above."""
+    (tmp_path / "app.py").write_text(HOSTS[host] + PROGRAM)
+
+    def begin(function: str | None = None, **variables: str) -> Program:
+        named = () if function is None else (f"app:{function}",)
+        return start("run", "--host", host, *named, **variables)
+
+    return begin
 
 
 # -- how it ends
 
 
-def test_a_program_that_returns_ends_with_0(start: Start) -> None:
-    program = start("run", "app:works")
+def test_a_program_that_returns_ends_with_0(run: Run) -> None:
+    program = run("works")
     assert program.ended() == 0
     assert program.stdout == "found 1\n"
 
 
-def test_a_program_that_raises_ends_with_1_and_its_traceback_in_the_log(start: Start) -> None:
+def test_a_program_that_raises_ends_with_1_and_its_traceback_in_the_log(run: Run) -> None:
     """The traceback shows no local variable and no credentials."""
-    program = start("run", "app:raises")
+    program = run("raises")
     assert program.ended() == 1
     (failed,) = (line for line in program.log if line["event"] == "the program failed")
     assert "in raises" in failed["exception"]
@@ -138,30 +199,33 @@ def test_a_program_that_raises_ends_with_1_and_its_traceback_in_the_log(start: S
     ("function", "status"),
     [("exits", 2), ("says_why", 1), ("exits_in_a_task", 2), ("interrupts_itself", 130)],
 )
-def test_a_program_may_choose_its_own_status(start: Start, function: str, status: int) -> None:
-    program = start("run", f"app:{function}")
+def test_a_program_may_choose_its_own_status(run: Run, function: str, status: int) -> None:
+    program = run(function)
     assert program.ended() == status
     assert "Traceback" not in program.stderr
 
 
-def test_no_end_of_a_program_shows_a_secret(start: Start) -> None:
+def test_no_end_of_a_program_shows_a_secret(run: Run, host: str) -> None:
     """What is no `Exception` would be printed by the interpreter, which redacts nothing."""
-    program = start("run", "app:exits_among_errors")
-    assert program.ended() == 1
-    assert [line["event"] for line in program.log][-1] == "the program failed"
-    assert "mongodb://**********@host/" in program.stderr
+    program = run("exits_among_errors")
+    if host == "trio":
+        assert program.ended() == 1
+        assert [line["event"] for line in program.log][-1] == "the program failed"
+        assert "mongodb://**********@host/" in program.stderr
+    else:  # where a wish to exit does not wait for others' errors
+        assert program.ended() == 2
     assert "mongodb://me" not in program.stderr
 
 
-def test_a_program_that_a_connection_failed_is_told_where(start: Start) -> None:
-    program = start("run", "app:is_not_ready")
+def test_a_program_that_a_connection_failed_is_told_where(run: Run) -> None:
+    program = run("is_not_ready")
     assert program.ended() == 1
     assert "in is_not_ready" in program.log[-1]["exception"]
 
 
-def test_settings_that_the_program_itself_opens_are_its_own_failure(start: Start) -> None:
+def test_settings_that_the_program_itself_opens_are_its_own_failure(run: Run) -> None:
     """78 is for the settings that `run` was given."""
-    program = start("run", "app:needs_settings")
+    program = run("needs_settings")
     assert program.ended() == 1
     assert "runtime.nam" in program.stderr
 
@@ -169,14 +233,13 @@ def test_settings_that_the_program_itself_opens_are_its_own_failure(start: Start
 @pytest.mark.parametrize(
     "function", ["crashes_a_hook", "waits_for_a_crashing_one", "waits_for_it_in_tasks"]
 )
-def test_a_bug_that_escalates_ends_with_70(start: Start, function: str) -> None:
+def test_a_bug_that_escalates_ends_with_70(run: Run, function: str) -> None:
     """Over its budget of restarts a required connection takes the program along.
 
     Whether the program waits for something else, or fails because it waits for that connection.
     """
-    program = start(
-        "run",
-        f"app:{function}",
+    program = run(
+        function,
         MOORINGS_DATABASE__DOCUMENTS__DEFAULT_LOCAL__SUPERVISION__INTENSITY="0",
     )
     assert program.ended() == 70
@@ -189,9 +252,9 @@ def test_a_bug_that_escalates_ends_with_70(start: Start, function: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_it_in_order(start: Start, number: signal.Signals) -> None:
+def test_a_signal_stops_it_in_order(run: Run, number: signal.Signals) -> None:
     """The function is cancelled, its `finally` runs, and the status is 0."""
-    program = start("run", "app:waits")
+    program = run("waits")
     program.said("waiting")
     program.signal(number)
     assert program.ended() == 0
@@ -199,9 +262,18 @@ def test_a_signal_stops_it_in_order(start: Start, number: signal.Signals) -> Non
     assert f"{number.name}: shutting down" in program.stderr
 
 
-def test_a_shutdown_may_take_for_ever(start: Start) -> None:
+def test_a_signal_stops_tasks_of_the_programs_own(run: Run) -> None:
+    """Cancellations in a group are no errors."""
+    program = run("waits_in_tasks")
+    program.said("waiting")
+    program.signal(signal.SIGTERM)
+    assert program.ended() == 0
+    assert program.stdout.count("cleaned up") == 2
+
+
+def test_a_shutdown_may_take_for_ever(run: Run) -> None:
     """No timer can be set that far ahead."""
-    program = start("run", "app:waits", MOORINGS_RUNTIME__SHUTDOWN_TIMEOUT="1e300")
+    program = run("waits", MOORINGS_RUNTIME__SHUTDOWN_TIMEOUT="1e300")
     program.said("waiting")
     program.signal(signal.SIGTERM)
     assert program.ended() == 0
@@ -211,7 +283,7 @@ def test_a_shutdown_may_take_for_ever(start: Start) -> None:
 SIGNALLED = """
 import signal, sys, time
 import moorings
-from moorings.runtime import runner
+from moorings.runtime.program import Program
 
 settings = {
     "default": {
@@ -234,34 +306,38 @@ async def signalled_while_it_closes(connections):
 
     provider.close = signalled
 
-run_connections = runner._Program._run_connections
+run = Program.run
 
-async def signalled_at_the_end(program):
-    await run_connections(program)
+async def signalled_at_the_end(program, forever):
+    await run(program, forever)
     signal.raise_signal(signal.SIGTERM)
 
 async def returns(connections):
     pass
 
-assert moorings.run(signalled_while_it_closes, settings) == 0
-runner._Program._run_connections = signalled_at_the_end
-assert moorings.run(returns, settings) == 0
+assert moorings.run(signalled_while_it_closes, settings, host=sys.argv[1]) == 0
+Program.run = signalled_at_the_end
+assert moorings.run(returns, settings, host=sys.argv[1]) == 0
 time.sleep(1.0)  # longer than a timer that was left behind would take
 sys.exit(3)
 """
 
 
-def test_a_signal_in_the_last_moment_changes_nothing(tmp_path: Path) -> None:
+def test_a_signal_in_the_last_moment_changes_nothing(tmp_path: Path, host: str) -> None:
     """The shutdown it asks for is under way, and what comes after `run` lives on."""
     (tmp_path / "signalled.py").write_text(SIGNALLED)
     ended = subprocess.run(
-        [sys.executable, "signalled.py"], cwd=tmp_path, check=False, capture_output=True, text=True
+        [sys.executable, "signalled.py", host],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode == 3, ended.stderr
 
 
-def test_while_it_drains_readyz_says_503_and_the_program_goes_on(start: Start) -> None:
-    program = start("run", "app:waits", MOORINGS_RUNTIME__DRAIN_DELAY="30")
+def test_while_it_drains_readyz_says_503_and_the_program_goes_on(run: Run) -> None:
+    program = run("waits", MOORINGS_RUNTIME__DRAIN_DELAY="30")
     program.said("waiting")
     assert program.get("/readyz")[0] == 200
     program.signal(signal.SIGTERM)
@@ -272,8 +348,8 @@ def test_while_it_drains_readyz_says_503_and_the_program_goes_on(start: Start) -
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_it_at_once(start: Start, second: signal.Signals) -> None:
-    program = start("run", "app:never_stops")
+def test_a_second_signal_ends_it_at_once(run: Run, second: signal.Signals) -> None:
+    program = run("never_stops")
     program.said("shielded")
     program.signal(signal.SIGTERM)
     program.said("shutting down")
@@ -284,11 +360,9 @@ def test_a_second_signal_ends_it_at_once(start: Start, second: signal.Signals) -
 @pytest.mark.parametrize(
     ("function", "word"), [("never_stops", "shielded"), ("holds_the_loop", "holding")]
 )
-def test_what_does_not_stop_is_ended_with_70_in_time(
-    start: Start, function: str, word: str
-) -> None:
+def test_what_does_not_stop_is_ended_with_70_in_time(run: Run, function: str, word: str) -> None:
     """Even where the loop itself is held, and hears no signal."""
-    program = start("run", f"app:{function}", MOORINGS_RUNTIME__SHUTDOWN_TIMEOUT="0.5")
+    program = run(function, MOORINGS_RUNTIME__SHUTDOWN_TIMEOUT="0.5")
     program.said(word)
     began = time.monotonic()
     program.signal(signal.SIGTERM)
@@ -298,8 +372,8 @@ def test_what_does_not_stop_is_ended_with_70_in_time(
 
 
 @pytest.mark.parametrize("function", ["never_stops", "holds_the_loop"])
-def test_a_second_signal_ends_even_what_holds_the_loop(start: Start, function: str) -> None:
-    program = start("run", f"app:{function}")
+def test_a_second_signal_ends_even_what_holds_the_loop(run: Run, function: str) -> None:
+    program = run(function)
     program.said("shielded" if function == "never_stops" else "holding")
     program.signal(signal.SIGTERM)
     program.signal(signal.SIGINT)
@@ -307,7 +381,7 @@ def test_a_second_signal_ends_even_what_holds_the_loop(start: Start, function: s
     assert program.process.returncode in {128 + signal.SIGINT, 128 + signal.SIGTERM}
 
 
-def test_a_signal_during_a_start_that_waits_stops_it(start: Start, tmp_path: Path) -> None:
+def test_a_signal_during_a_start_that_waits_stops_it(run: Run, tmp_path: Path) -> None:
     """`startup = "wait"` with the database down: nothing to wait out."""
     (tmp_path / "settings.toml").write_text(
         """
@@ -319,16 +393,46 @@ def test_a_signal_during_a_start_that_waits_stops_it(start: Start, tmp_path: Pat
         startup_timeout = 3600.0
         """
     )
-    program = start("run")
+    program = run()
     assert program.get("/readyz")[0] == 503
     program.signal(signal.SIGTERM)
     assert program.ended() == 0
 
 
+# -- cancellation as asyncio has it
+
+
+@pytest.fixture
+def run_on_asyncio(start: Start, tmp_path: Path) -> Run:
+    (tmp_path / "app.py").write_text(ON_ASYNCIO + PROGRAM)
+    return functools.partial(start, "run", "--host", "asyncio")
+
+
+def test_a_function_that_swallows_its_cancellation_and_returns_has_returned(
+    run_on_asyncio: Run,
+) -> None:
+    program = run_on_asyncio("app:swallows_and_returns")
+    program.said("waiting")
+    program.signal(signal.SIGTERM)
+    assert program.ended() == 0
+    assert "swallowed" in program.stdout
+
+
+@pytest.mark.parametrize("function", ["cancels_itself", "cancels_everything"])
+def test_a_cancellation_that_nobody_asked_for_is_a_failure(
+    run_on_asyncio: Run, function: str
+) -> None:
+    """Closed in order all the same."""
+    program = run_on_asyncio(f"app:{function}")
+    assert program.ended() == 1
+    assert "the program failed" in program.stderr
+    assert "never awaited" not in program.stderr
+
+
 # -- start-up
 
 
-def test_a_start_that_fails_fast_says_why_with_its_status(start: Start, tmp_path: Path) -> None:
+def test_a_start_that_fails_fast_says_why_with_its_status(run: Run, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text(
         """
         [default.database.documents.main]
@@ -339,12 +443,12 @@ def test_a_start_that_fails_fast_says_why_with_its_status(start: Start, tmp_path
         startup = "fail_fast"
         """
     )
-    program = start("run")
+    program = run()
     assert program.ended() == 69
     assert "could not be established" in program.stderr
 
 
-def test_the_function_of_the_library_returns_the_same_statuses() -> None:
+def test_the_function_of_the_library_returns_the_same_statuses(host: str) -> None:
     """`moorings.run` needs no command line."""
 
     async def works(connections: moorings.ConnectionManager) -> None:
@@ -362,9 +466,9 @@ def test_the_function_of_the_library_returns_the_same_statuses() -> None:
             "runtime": {"exporter": {"enabled": False}},
         }
     }
-    assert moorings.run(works, settings) == 0
-    assert moorings.run(raises, settings) == 1
-    assert moorings.run(works, {"default": {"runtime": {"nam": "x"}}}) == 78
+    assert moorings.run(works, settings, host=host) == 0
+    assert moorings.run(raises, settings, host=host) == 1
+    assert moorings.run(works, {"default": {"runtime": {"nam": "x"}}}, host=host) == 78
 
 
 def test_a_host_that_there_is_not_is_named() -> None:

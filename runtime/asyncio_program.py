@@ -1,0 +1,63 @@
+"""A program on asyncio: how a signal reaches it, and ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from .guest import undisturbed
+
+if TYPE_CHECKING:
+    from .program import Program
+
+
+def run_on_asyncio(program: Program) -> None:
+    """Run `program` until it has ended; raises what asks for the process's end."""
+    asyncio.run(_AsyncioRun(program).main())
+
+
+class _AsyncioRun:
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._shutdown = program.shutdown
+        self._job: asyncio.Task[None]
+        self._drain_job: asyncio.Task[None] | None = None
+        self._ended_by_us = False
+
+    async def main(self) -> None:
+        """Everything, in order; ends when the connections and the exporter have."""
+        loop = asyncio.get_running_loop()
+
+        def begin_drain(number: int) -> None:
+            loop.call_soon_threadsafe(self._begin_drain, number)
+
+        # A task of its own: only the function and what is around it shall meet the cancellation.
+        self._job = asyncio.create_task(self._run(), name="moorings: program")
+        with self._shutdown.heeding(begin_drain):
+            try:
+                await asyncio.wait([self._job])
+            except asyncio.CancelledError:  # the loop is wound up: by a task's sys.exit(), say
+                self._job.cancel()
+                await undisturbed(self._job)
+        if self._drain_job is not None:
+            self._drain_job.cancel()
+        if not (self._ended_by_us and self._job.cancelled()):
+            self._job.result()
+
+    async def _run(self) -> None:
+        with self._program.keeping():
+            await self._program.run(_forever)
+
+    def _begin_drain(self, number: int) -> None:
+        if not self._job.done():  # a signal may come in the very last moment
+            self._drain_job = asyncio.create_task(self._drain(number), name="moorings: drain")
+
+    async def _drain(self, number: int) -> None:
+        self._shutdown.drain(number)
+        await asyncio.sleep(self._shutdown.drain_delay)
+        # A function that swallows this is the watchdog's business.
+        self._ended_by_us = self._job.cancel()
+
+
+async def _forever() -> None:
+    await asyncio.get_running_loop().create_future()
