@@ -314,6 +314,26 @@ def test_a_start_that_fails_fast_is_a_bare_error(world: World, on_asyncio: Run) 
     on_asyncio(main)
 
 
+def test_a_start_that_waits_can_be_cancelled(world: World, on_asyncio: Run) -> None:
+    async def main() -> None:
+        world["db"].refuse()
+        waiting = asyncio.Event()
+
+        async def enter() -> None:
+            runtime = {"startup": "wait", "startup_timeout": 3600.0}
+            async with world.open(runtime=runtime, observers=(lambda _: waiting.set(),), **QUICK):
+                pytest.fail("the block began")
+
+        entering = asyncio.create_task(enter())
+        await waiting.wait()
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert world.path()[-1] == "stop"
+
+    on_asyncio(main)
+
+
 def test_settings_are_refused_before_anything_starts(world: World, on_asyncio: Run) -> None:
     async def main() -> None:
         with pytest.raises(SettingsError):
