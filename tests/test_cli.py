@@ -457,6 +457,38 @@ def test_only_required_connections_decide(start: Start, tmp_path: Path) -> None:
     assert "main" not in named.stdout
 
 
+def pymongo(url: str, name: str) -> str:
+    return mongo(url, name, ONCE).replace('"mongo"', '"pymongo"')
+
+
+@pytest.mark.mongod
+def test_check_takes_backends_for_asyncio_alone_along(
+    start: Start, tmp_path: Path, mongod: Mongod
+) -> None:
+    """In the settings' order, whatever each of them runs on."""
+    settings = (pymongo(mongod.url, "first"), LOCAL, pymongo(mongod.url, "last"))
+    (tmp_path / "settings.toml").write_text("".join(settings))
+    program = start("check")
+    assert program.ended() == 0, program.stderr
+    rows = [line.split()[:3] for line in program.stdout.splitlines()[1:]]
+    assert rows == [
+        ["first", "pymongo", "ready"],
+        ["main", "local", "ready"],
+        ["last", "pymongo", "ready"],
+    ]
+
+
+def test_check_says_why_on_asyncio_too(start: Start, tmp_path: Path) -> None:
+    url = "mongodb://127.0.0.1:1/"
+    (tmp_path / "settings.toml").write_text(LOCAL + pymongo(url, "other"))
+    program = start("check")
+    assert program.ended() == 69
+    assert "Connect call failed" in program.stdout.splitlines()[2]
+    waited = start("check", "other", "--wait", "0.2")
+    assert waited.ended() == 69
+    assert "connecting" in waited.stdout
+
+
 def test_check_waits_as_long_as_it_is_told(start: Start, tmp_path: Path) -> None:
     """`--wait` goes on after an episode has failed, and ends when the time is over."""
     (tmp_path / "settings.toml").write_text(mongo("mongodb://127.0.0.1:1/", more=ONCE))

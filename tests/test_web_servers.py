@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 import time
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 from mongod import free_port
-from settings_files import BRISK, mongo, settings, write
+from settings_files import DEFAULTS, mongo, settings, write
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from mongod import Mongod, MongodFactory
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 WAIT = 0.5
 """How long the application lets a request wait for its database, in seconds."""
-OPERATION, SLOW = 0.5, 3.0
+OPERATION, SLOW = 1.0, 6.0
 """How long it lets the driver work at an operation, in seconds; and at one that is slow."""
 DRIVERS_STEP = 0.5
 """How often a driver that selects a server looks at its own deadline, in seconds."""
@@ -57,7 +58,7 @@ class Timed:  # tells how long an answer took, without what client and machine a
 
 async def find(db, slow):
     with pymongo.timeout(SLOW if slow else OPERATION):
-        where = {"$where": "sleep(10000) || true"} if slow else {}
+        where = {"$where": "sleep(30000) || true"} if slow else {}
         return str(await db.things.find_one(where, comment="slow" if slow else "quick"))
 
 def plant_a_bug(manager):
@@ -183,11 +184,16 @@ class Load:
             self.answers.append((time.monotonic(), await self.web.get("/things")))
             await asyncio.sleep(0.05)  # a pace that leaves the machine idle now and then
 
+    def reasons(self, moment: float) -> Counter[str]:
+        return Counter(answer.text for at, answer in self.answers if at >= moment)
+
     def since(self, moment: float) -> Counter[int]:
         return Counter(answer.status_code for at, answer in self.answers if at >= moment)
 
 
-def assert_told_in_time(answers: list[httpx2.Response], operation: float = OPERATION) -> None:
+def assert_told_in_time(
+    answers: list[httpx2.Response], operation: float = OPERATION, lag: float = 0.0
+) -> None:
     """Only 200 and 503, and each 503 in time and with a date to come back."""
     for answer in answers:
         assert answer.status_code in {200, 503}, answer.text
@@ -195,7 +201,30 @@ def assert_told_in_time(answers: list[httpx2.Response], operation: float = OPERA
             assert int(answer.headers["retry-after"]) >= 1
             begun = "is not ready" not in answer.text
             bound = WAIT + (operation + DRIVERS_STEP if begun else 0.0)
-            assert float(answer.headers["x-seconds"]) <= bound + LATE
+            assert float(answer.headers["x-seconds"]) <= bound + LATE + lag
+
+
+@contextmanager
+def machines_lag() -> Iterator[Callable[[], float]]:
+    """How late this machine woke a thread at worst, in seconds: what others' load costs."""
+    worst = 0.0
+    ended = threading.Event()
+
+    def measure() -> None:
+        nonlocal worst
+        due = time.monotonic() + 0.01
+        while not ended.wait(0.01):
+            now = time.monotonic()
+            worst = max(worst, now - due)
+            due = now + 0.01
+
+    thread = threading.Thread(target=measure)
+    thread.start()
+    try:
+        yield lambda: worst
+    finally:
+        ended.set()
+        thread.join()
 
 
 # -- ends
@@ -275,13 +304,14 @@ def test_a_server_comes_dies_and_is_back(
 ) -> None:
     server = mongod_factory()
     server.kill()
-    write(tmp_path, settings({"main": mongo(server.url, health=BRISK, backend=backend)}))
+    write(tmp_path, settings({"main": mongo(server.url, health=DEFAULTS, backend=backend)}))
     program = serve(application, backend)
-    asyncio.run(_come_and_go(program, server))
+    with machines_lag() as lag:
+        asyncio.run(_come_and_go(program, server, lag))
     assert_clean_end(program)
 
 
-async def _come_and_go(program: Program, server: Mongod) -> None:
+async def _come_and_go(program: Program, server: Mongod, lag: Callable[[], float]) -> None:
     async with client(program) as web:
         load = Load(web)
         async with load.running():
@@ -292,11 +322,11 @@ async def _come_and_go(program: Program, server: Mongod) -> None:
             await _under_way(server, 20)
             await asyncio.to_thread(server.kill)
             caught = await asyncio.gather(*in_flight)
-            assert {answer.status_code for answer in caught} == {503}
+            assert {answer.status_code for answer in caught} == {503}, program.stderr
             await until(web, "/moorings/readyz", 503)
             await _start_and_recover(web, server, load)
-        assert_told_in_time(caught, SLOW)
-        assert_told_in_time([answer for _, answer in load.answers])
+        assert_told_in_time(caught, SLOW, lag=lag())
+        assert_told_in_time([answer for _, answer in load.answers], lag=lag())
         assert load.since(0.0).keys() == {200, 503}
 
 
@@ -307,7 +337,7 @@ async def _start_and_recover(web: httpx2.AsyncClient, server: Mongod, load: Load
     since = time.monotonic()
     while (counted := load.since(since)).total() < 300:
         await web.get("/things")
-    assert counted[200] >= 0.99 * counted.total()
+    assert counted[200] >= 0.99 * counted.total(), load.reasons(since)
 
 
 def _insert(server: Mongod) -> None:
