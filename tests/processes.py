@@ -98,9 +98,9 @@ class Program:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
-    def becomes_ready(self) -> None:
+    def becomes_ready(self, path: str = "/readyz") -> None:
         deadline = time.monotonic() + SECONDS
-        while (answer := self.get("/readyz"))[0] != 200:
+        while (answer := self.get(path))[0] != 200:
             assert time.monotonic() < deadline, answer
 
     def finish(self) -> None:

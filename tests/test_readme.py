@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from moorings.runtime.loading import load_settings
+
+if TYPE_CHECKING:
+    from processes import Start
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -43,16 +48,30 @@ def test_every_settings_file_is_valid(number: int) -> None:
         assert "jobs" in loaded.settings.database.documents
 
 
-def test_the_worker_runs_under_moorings_run(tmp_path: Path) -> None:
-    (tmp_path / "worker.py").write_text(blocks("python")[0])
-    command = next(
-        line.split() for line in "".join(blocks("sh")).splitlines() if "worker:main" in line
-    )
-    assert execute(tmp_path, "-m", *command) == "done: 3\n"
+def command(part: str) -> list[str]:
+    """The command that is shown with `part` in it."""
+    return next(line.split() for line in "".join(blocks("sh")).splitlines() if part in line)
+
+
+@pytest.mark.parametrize(("number", "module"), [(0, "worker"), (2, "asyncio_worker")])
+def test_the_workers_run_under_moorings_run(tmp_path: Path, number: int, module: str) -> None:
+    (tmp_path / f"{module}.py").write_text(blocks("python")[number])
+    assert execute(tmp_path, "-m", *command(f" {module}:main")) == "done: 3\n"
+
+
+def test_the_application_serves_under_uvicorn(tmp_path: Path, start_python: Start) -> None:
+    (tmp_path / "settings.toml").write_text(blocks("toml")[0])
+    (tmp_path / "app.py").write_text(blocks("python")[3])
+    program = start_python("-m", *command("uvicorn "), "--port", "0")
+    program.becomes_ready("/moorings/readyz")
+    assert program.get("/done") == (200, "0")
+    program.signal(signal.SIGTERM)
+    assert program.ended() == -signal.SIGTERM  # as uvicorn ends, which raises the signal again
+    assert "Traceback" not in program.stderr
 
 
 @pytest.mark.parametrize(
-    ("number", "says"), [(1, ["{'page': '/'}"]), (2, ["lost: network", "back, generation 1"])]
+    ("number", "says"), [(1, ["{'page': '/'}"]), (4, ["lost: network", "back, generation 1"])]
 )
 def test_every_program_runs_as_it_stands(tmp_path: Path, number: int, says: list[str]) -> None:
     (tmp_path / "program.py").write_text(blocks("python")[number])
@@ -62,7 +81,7 @@ def test_every_program_runs_as_it_stands(tmp_path: Path, number: int, says: list
 
 
 def test_every_program_is_run_above() -> None:
-    assert len(blocks("python")) == 3
+    assert len(blocks("python")) == 5
 
 
 def test_every_command_shown_exists() -> None:
