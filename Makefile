@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-prometheus test-faults coverage check bench clean
+.PHONY: help run test test-prometheus test-odms test-faults coverage check bench clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -23,6 +23,13 @@ $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
+# Beanie 1 stands on Motor, Beanie 2 on PyMongo's asynchronous client: an environment for each.
+$(VENV)/beanie%/.created: $(VENV)/.created pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[mongo]' 'beanie>=$*,<'$$(($* + 1))
+	@touch $@
+
 run: $(VENV)/.run ## serve the embedded default (in memory) until Ctrl-C
 	@# On a terminal a job of its own takes the Ctrl-C: make, which would die of it, sees status 0.
 	@if [ -t 0 ]; then sh -mc '$(BIN)/moorings run; exit $$?'; else exec $(BIN)/moorings run; fi
@@ -37,6 +44,9 @@ coverage: $(VENV)/.dev ## branch coverage of `make test`
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-odms: $(VENV)/.dev $(VENV)/beanie1/.created $(VENV)/beanie2/.created ## Beanie 1 and 2 on a real mongod
+	$(BIN)/python -m pytest -m odm
 
 test-faults: $(VENV)/.dev ## outages and elections at the default settings; takes minutes
 	$(BIN)/python -m pytest -m slow
