@@ -5,6 +5,7 @@ Those for real servers are in `mongod_fixtures.py`, the scripted provider in `sc
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -75,3 +76,9 @@ def logging_restored() -> Iterator[None]:
     root.setLevel(level)
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected by now stays: tests that look for garbage pass over it."""
+    gc.collect()
+    gc.freeze()
