@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asyncio_fixtures import LOOPS
 from prometheus_client import CollectorRegistry
 from pymongo_sockets import UNCLOSED_BY_PYMONGO
 
@@ -55,6 +56,13 @@ def on(backend: str, mongod: Mongod) -> dict[str, Any]:
     return {"default": {"database": {"default_document_connection": "db", "documents": documents}}}
 
 
+@pytest.mark.parametrize(
+    "new_loop",
+    [
+        pytest.param(LOOPS["asyncio"], id="asyncio"),
+        pytest.param(LOOPS["uvloop"], id="uvloop", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_threads_sockets_tasks_and_files_are_back_where_they_were(
     mongod: Mongod, on_asyncio: Run, pymongo_sockets_collected: None, backend: str

@@ -526,6 +526,7 @@ def test_a_first_ping_given_up_while_its_client_is_closed_starts_nothing_anew(
     on_asyncio(main)
 
 
+@pytest.mark.slow
 def test_opening_and_closing_often_leaves_nothing_behind(
     mongod: Mongod, make: Any, on_asyncio: Run
 ) -> None:

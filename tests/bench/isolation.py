@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,7 @@ async def contest(world: str, healthy_url: str, frozen_url: str, frozen_pid: int
     healthy = await _opened(provider, healthy_url)
     frozen = await _opened(provider, frozen_url)
     alone = await _median(provider, healthy)
-    os.kill(frozen_pid, signal.SIGSTOP)
+    _freeze(frozen_pid)
     stuck = _stuck_on_trio if world.endswith("trio") else _stuck_on_asyncio
     async with stuck(provider.database(frozen)):
         beside = await _median(provider, healthy)
@@ -121,6 +122,17 @@ async def contest(world: str, healthy_url: str, frozen_url: str, frozen_pid: int
     await provider.close(healthy)
     with contextlib.suppress(TimeoutError):
         await provider.close(frozen)
+
+
+def _freeze(pid: int) -> None:
+    """Stop a process that somebody else has started; returns once all its threads stand."""
+    os.kill(pid, signal.SIGSTOP)
+    while any(_state(thread) != "T" for thread in Path(f"/proc/{pid}/task").iterdir()):
+        time.sleep(0.001)
+
+
+def _state(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 async def _opened(provider: Any, url: str) -> Any:
