@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.odm, pytest.mark.mongod]
 SECONDS = 60.0
 BACKENDS = {"1": "mongo", "2": "pymongo"}
 WORKER = Path(__file__).parent / "odm" / "worker.py"
+RECIPES = Path(__file__).parents[1] / "docs" / "recipes.md"
 ROOT = Path(sys.prefix)
 
 SETTINGS = """
@@ -117,13 +118,26 @@ def add_user(server: Mongod, name: str, password: str) -> None:
 
 
 @pytest.fixture(params=BACKENDS)
-def worker(request: pytest.FixtureRequest, tmp_path: Path, server: Mongod) -> Iterator[Worker]:
-    python = ROOT / f"beanie{request.param}" / "bin" / "python"
-    if not python.exists():
-        pytest.fail(f"there is no {python}: run `make test-odms`", pytrace=False)
+def beanie(request: pytest.FixtureRequest) -> str:
+    """The major version."""
+    version: str = request.param
+    return version
+
+
+@pytest.fixture
+def python(beanie: str) -> Path:
+    """The interpreter of that version's environment."""
+    found = ROOT / f"beanie{beanie}" / "bin" / "python"
+    if not found.exists():
+        pytest.fail(f"there is no {found}: run `make test-odms`", pytrace=False)
+    return found
+
+
+@pytest.fixture
+def worker(beanie: str, python: Path, tmp_path: Path, server: Mongod) -> Iterator[Worker]:
     credentials(tmp_path, "first", "one")
     (tmp_path / "settings.toml").write_text(
-        SETTINGS.replace("BACKEND", BACKENDS[request.param])
+        SETTINGS.replace("BACKEND", BACKENDS[beanie])
         .replace("URL", server.url)
         .replace("DATABASE", "things")
     )
@@ -162,3 +176,28 @@ def test_documents_survive_an_outage_and_a_rotation(
     status, said = worker.end()
     assert status == 0, said
     assert "Traceback" not in said
+
+
+def test_the_recipe_works_as_it_stands(
+    beanie: str, python: Path, tmp_path: Path, mongod: Mongod, database_name: str
+) -> None:
+    blocks = RECIPES.read_text().split("```python\n")[1:]
+    (recipe,) = [block.split("```")[0] for block in blocks if "import beanie" in block]
+    (tmp_path / "recipe.py").write_text(recipe)
+    (tmp_path / "settings.toml").write_text(
+        f"""
+        [default.database.documents.jobs]
+        backend = "{BACKENDS[beanie]}"
+        provider = {{ url = "{mongod.url}", database_name = "{database_name}" }}
+        """
+    )
+    ended = subprocess.run(
+        [python, "recipe.py"],
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if not k.startswith("MOORINGS_")},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "jobs: 1\n"), ended.stderr
