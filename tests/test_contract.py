@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from asyncio_fixtures import LOOPS
 from pymongo import (
     ASCENDING,
     DESCENDING,
@@ -61,18 +62,23 @@ class Subject:
     """
 
     make: Callable[[], DocumentsDatabaseBase]
-    host: str
+    loop: str
     settings: dict[str, Any]
     refused: Callable[[], tuple[DocumentsDatabaseBase, Any]]
 
     def validated(self, provider: DocumentsDatabaseBase) -> Any:
         return type(provider).settings_model.model_validate(self.settings)
 
+    @property
+    def host(self) -> str:
+        return "trio" if self.loop == "trio" else "asyncio"
+
     def run(self, body: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         if self.host == "trio":
             trio.run(body, *arguments)
-        else:
-            asyncio.run(body(*arguments))  # type: ignore[arg-type]
+            return
+        with asyncio.Runner(loop_factory=LOOPS[self.loop]) as runner:
+            runner.run(body(*arguments))  # type: ignore[arg-type]
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[tuple[DocumentsDatabaseBase, Any, Any]]:
@@ -102,19 +108,19 @@ def _ignore(signal: Signal = Signal.SUSPECT, /) -> None:
     """An ear that does not listen."""
 
 
-def _local(host: str, database_name: str) -> Subject:
+def _local(loop: str, database_name: str) -> Subject:
     def refused() -> tuple[DocumentsDatabaseBase, Any]:
         provider = LocalDBProvider("broken")
         provider.faults.refuse()
         return provider, LocalDBProvider.settings_model()
 
     return Subject(
-        lambda: LocalDBProvider("subject"), host, {"database_name": database_name}, refused
+        lambda: LocalDBProvider("subject"), loop, {"database_name": database_name}, refused
     )
 
 
 def _mongo(
-    provider: type[MongoProvider | PyMongoProvider], host: str, database_name: str, url: str
+    provider: type[MongoProvider | PyMongoProvider], loop: str, database_name: str, url: str
 ) -> Subject:
     def refused() -> tuple[DocumentsDatabaseBase, Any]:
         # Port 1 of loopback: nobody listens there.
@@ -123,40 +129,58 @@ def _mongo(
         return provider("broken"), provider.settings_model.model_validate(settings)
 
     settings = {"url": url, "database_name": database_name}
-    return Subject(lambda: provider("subject"), host, settings, refused)
+    return Subject(lambda: provider("subject"), loop, settings, refused)
 
 
-LOCAL = [f"local-{host}" for host in sorted(LocalDBProvider.hosts)]
 DRIVERS: dict[str, type[MongoProvider | PyMongoProvider]] = {
     "mongo": MongoProvider,
     "pymongo": PyMongoProvider,
 }
-MONGO = [f"{name}-{host}" for name, driver in DRIVERS.items() for host in sorted(driver.hosts)]
 
 
-def _parameters(server: str) -> list[Any]:
-    real = [pytest.param(f"{name}-{server}", marks=_marks(name)) for name in MONGO]
-    return [*LOCAL, *real]
+def _parameters(*servers: str) -> list[Any]:
+    """Every backend in every loop on every one of `servers`.
+
+    The first server, without uvloop, is for `make test`; the rest are slow by their number.
+    """
+    local = [
+        pytest.param(f"local-{loop}", marks=[pytest.mark.slow] if loop == "uvloop" else [])
+        for loop in _loops(LocalDBProvider)
+    ]
+    return local + [
+        pytest.param(f"{name}-{loop}-{server}", marks=_marks(name, loop, server == servers[0]))
+        for name, driver in DRIVERS.items()
+        for loop in _loops(driver)
+        for server in servers
+    ]
 
 
-def _marks(name: str) -> list[pytest.MarkDecorator]:
-    if not name.startswith("pymongo"):
-        return [pytest.mark.mongod]
-    return [pytest.mark.mongod, pytest.mark.filterwarnings(UNCLOSED_BY_PYMONGO)]
+def _loops(provider: type[DocumentsDatabaseBase]) -> list[str]:
+    uvloop = ["uvloop"] if "asyncio" in provider.hosts else []
+    return [*sorted(provider.hosts), *uvloop]
+
+
+def _marks(name: str, loop: str, first: bool) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.mongod]
+    if name.startswith("pymongo"):
+        marks.append(pytest.mark.filterwarnings(UNCLOSED_BY_PYMONGO))
+    if loop == "uvloop" or not first:
+        marks.append(pytest.mark.slow)
+    return marks
 
 
 def _subject(request: pytest.FixtureRequest, database_name: str) -> Subject:
-    backend, host, *server = request.param.split("-")
+    backend, loop, *server = request.param.split("-")
     if backend == "local":
-        return _local(host, database_name)
+        return _local(loop, database_name)
     if backend == "pymongo":
         request.getfixturevalue("pymongo_sockets_collected")
-    return _mongo(DRIVERS[backend], host, database_name, request.getfixturevalue(server[0]).url)
+    return _mongo(DRIVERS[backend], loop, database_name, request.getfixturevalue(server[0]).url)
 
 
-@pytest.fixture(params=_parameters("mongod"))
+@pytest.fixture(params=_parameters("mongod", "replica_set"))
 def subject(request: pytest.FixtureRequest, database_name: str) -> Subject:
-    """Every backend, on the simplest server it has."""
+    """Every backend, on a standalone server and on a set."""
     return _subject(request, database_name)
 
 
