@@ -22,6 +22,9 @@ import asyncio, os, signal, sys, threading
 from prometheus_client import CollectorRegistry
 from moorings import open_connections
 
+# Whoever runs the tests in the background has it ignored, which programs inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SETTINGS = {"default": {"database": {
     "default_document_connection": "db",
     "documents": {"db": {"backend": "local", "provider": {"database_name": "x"}}},
