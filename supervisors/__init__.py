@@ -10,6 +10,7 @@ from ..errors import (
     RestartIntensityExceeded,
     SupervisorError,
 )
+from .backoff import Backoff
 from .opening import open_supervisor
 from .spec import (
     AutoShutdown,
@@ -23,6 +24,7 @@ from .spec import (
     ChildUnstopped,
     Escalated,
     Restart,
+    ShuttingDown,
     Strategy,
     SupervisorEvent,
     TaskStatus,
@@ -31,6 +33,7 @@ from .supervisor import Supervisor
 
 __all__ = [
     "AutoShutdown",
+    "Backoff",
     "ChildAlreadyPresent",
     "ChildAlreadyStarted",
     "ChildCounts",
@@ -47,6 +50,7 @@ __all__ = [
     "Escalated",
     "Restart",
     "RestartIntensityExceeded",
+    "ShuttingDown",
     "Strategy",
     "Supervisor",
     "SupervisorError",

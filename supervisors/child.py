@@ -14,6 +14,7 @@ from .spec import ChildState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .backoff import Backoff
     from .spec import ChildSpec
 
 NOT_STARTED: Any = object()
@@ -30,15 +31,32 @@ class Starting:
         self.value: Any = NOT_STARTED
 
 
+class End:
+    """An end whose consequences wait for their turn (where children share their fate)."""
+
+    __slots__ = ("error", "is_retry", "reason")
+
+    def __init__(
+        self, reason: str | None, error: BaseException | None, *, is_retry: bool = False
+    ) -> None:
+        self.reason = reason  # of the restart, as in `ChildRestarting`; None: there is none
+        self.error = error
+        self.is_retry = is_retry  # in a restart of its group, which goes on
+
+
 class Child:
     """The bookkeeping of one child; and the `task_status` that its `run` is handed."""
 
     __slots__ = (
         "_ended",
+        "_hurry",
         "_scope",
         "_told",
+        "delay",
+        "end_pending",
         "error",
         "hot",
+        "leaving",
         "reported",
         "restarted_at",
         "restarts",
@@ -47,6 +65,7 @@ class Child:
         "state",
         "task",
         "value",
+        "was_stopped",
         "window",
     )
 
@@ -54,7 +73,8 @@ class Child:
         self.spec = spec
         self.restarts = 0
         self.restarted_at = -math.inf  # on trio's clock
-        self.hot = False  # restarted twice at short intervals
+        self.hot = False  # restarted twice at short intervals, or on a backoff: not at once
+        self.delay = 0.0  # of the last backoff, in seconds
         self.error: BaseException | None = None  # of the last incarnation
         self.window = (
             None
@@ -65,9 +85,13 @@ class Child:
         self.value: Any = NOT_STARTED
         # Events are made for those who wait: a thousand children start without a single one.
         self.starting: Starting | None = None
+        self.end_pending: End | None = None
+        self.leaving = 0  # how many wait for a turn to terminate it
+        self.was_stopped = False  # the last incarnation, rather than ended by itself
         self.reported = False  # that it did not stop in time
         self.task: trio.lowlevel.Task | None = None
         self._ended: trio.Event | None = None
+        self._hurry: trio.Event | None = None  # while it waits for its restart
         self._scope: trio.CancelScope | None = None
         self._told = told  # the supervisor's ear for `started`, if anybody watches it
 
@@ -97,14 +121,22 @@ class Child:
         """Make the task end: ask it if it can be asked, else cancel it."""
         if self.state is ChildState.STOPPED:
             return
+        resting = self.state is ChildState.RESTARTING
+        if resting and self.task is None:  # its restart is the group's: nothing of it runs
+            self._wake()
+            self.end()
+            return
         self.state = ChildState.STOPPING
-        if self.spec.ask is not None:
+        if resting:
+            self._wake()
+        elif self.spec.ask is not None:
             self.spec.ask()
         elif self._scope is not None:
             self._scope.cancel()
 
     def end(self) -> None:
-        """The task is over."""
+        """The task is over, or will not come."""
+        self.was_stopped = self.state is ChildState.STOPPING
         self.state = ChildState.STOPPED
         self.task = None
         self.reported = False
@@ -114,6 +146,42 @@ class Child:
         ended, self._ended = self._ended, None
         if ended is not None:
             ended.set()
+
+    def is_idle(self) -> bool:
+        """Whether it is stopped, and nothing follows from that any more."""
+        return self.state is ChildState.STOPPED and self.end_pending is None
+
+    def is_waiting(self) -> bool:
+        """Whether it waits out its backoff."""
+        return self._hurry is not None and not self._hurry.is_set()
+
+    def is_significant(self) -> bool:
+        """Whether it is active, and its end may be its supervisor's."""
+        return self.spec.significant and self.state not in {ChildState.STOPPED, ChildState.STOPPING}
+
+    def rest_before(self, backoff: Backoff, now: float) -> None:
+        """Be about to rest before the restart that is decided `now`."""
+        self.delay = backoff.delay(self.delay, now - self.restarted_at - self.delay)
+        self.hot = True
+        self.state = ChildState.RESTARTING
+
+    async def rest(self) -> None:
+        """Wait out the backoff, or until somebody is in a hurry."""
+        hurry = self._hurry = trio.Event()
+        with trio.move_on_after(self.delay):
+            await hurry.wait()
+        if self._hurry is hurry:  # else it rests anew already
+            self._hurry = None
+
+    def hurry(self) -> Starting:
+        """End the rest now; what is returned tells how the restart went."""
+        self._wake()
+        self.starting = Starting()
+        return self.starting
+
+    def _wake(self) -> None:
+        if self._hurry is not None:
+            self._hurry.set()
 
     def is_overdue(self) -> bool:
         """Whether it should have ended and nobody has said so; True once per stop."""

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .runner import Runner
 from .spec import AutoShutdown, Strategy, check_budget
+from .stopping import stop_all
 from .supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -33,14 +35,20 @@ async def open_supervisor(
     Children live in shielded scopes: cancellation from outside reaches the block, and then begins
     the same ordered stop as its normal end.
 
+    A supervisor that ends by itself cancels the block: with an error if it gave up, without one if
+    the work of its significant children was done (the block then ends like one that returned).
+
     Args:
         name: what events and errors call it.
-        strategy: which children are restarted when one ends.
+        strategy: which children are restarted when one ends. The others are stopped in reverse
+            start order and then all are started in order, terminated ones too; temporary ones are
+            stopped and forgotten. One that fails to start then counts as another restart.
         intensity: more than this many restarts within `period` seconds end the supervisor.
         period: that window, in seconds.
-        auto_shutdown: whether the end of significant children ends the supervisor.
+        auto_shutdown: whether the end of significant children ends the supervisor. Make it a
+            transient or temporary child of its parent: a permanent one would be restarted.
         ordered: False: children start and stop together, each on its own budget (OTP's
-            simple_one_for_one).
+            simple_one_for_one); only with ONE_FOR_ONE.
         observers: called with each event; one that raises is removed and logged.
 
     Raises:
@@ -49,10 +57,8 @@ async def open_supervisor(
         ValueError: an argument is out of range.
     """
     check_budget(f"supervisor {name!r}", intensity, period)
-    if strategy is not Strategy.ONE_FOR_ONE or auto_shutdown is not AutoShutdown.NEVER:
-        raise NotImplementedError(
-            f"supervisor {name!r}: only {Strategy.ONE_FOR_ONE} without auto_shutdown is built yet"
-        )
+    if strategy is not Strategy.ONE_FOR_ONE and not ordered:
+        raise ValueError(f"supervisor {name!r}: {strategy} needs an order")
     block_error: BaseException | None = None
     async with trio.open_nursery() as host:
         # One shield for all children: the block stays cancellable, they are not.
@@ -61,23 +67,25 @@ async def open_supervisor(
         with trio.CancelScope(shield=True):
             nursery, over = await host.start(_shielded_nursery)
         try:
-            supervisor = Supervisor(
+            runner = Runner(
                 nursery,
                 name=name,
+                strategy=strategy,
                 intensity=intensity,
                 period=period,
+                auto_shutdown=auto_shutdown,
                 ordered=ordered,
                 observers=observers,
             )
             try:
-                with supervisor.body:
-                    yield supervisor
+                with runner.body:
+                    yield Supervisor(runner)
             except BaseException as exc:  # noqa: BLE001 - raised below, outside all groups
                 block_error = exc
-            await supervisor.stop_children()
+            await stop_all(runner)
         finally:
             over.set()
-    _raise_outcome(block_error, supervisor.escalation)
+    _raise_outcome(block_error, runner.escalation)
 
 
 async def _shielded_nursery(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import assert_never
 
-from .spec import Restart
+from .spec import AutoShutdown, Restart
 
 
 class RestartWindow:
@@ -51,3 +51,16 @@ def runs_again(restart: Restart, *, abnormal: bool) -> bool:
             return False
         case _:
             assert_never(restart)
+
+
+def shuts_down(auto_shutdown: AutoShutdown, *, last: bool) -> bool:
+    """Whether the end of a significant child, perhaps the last active one, ends its supervisor."""
+    match auto_shutdown:
+        case AutoShutdown.NEVER:
+            return False
+        case AutoShutdown.ANY_SIGNIFICANT:
+            return True
+        case AutoShutdown.ALL_SIGNIFICANT:
+            return last
+        case _:
+            assert_never(auto_shutdown)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from .backoff import Backoff
+
 
 class Strategy(StrEnum):
     """Which children are restarted when one ends."""
@@ -31,11 +33,17 @@ class Restart(StrEnum):
 
 
 class AutoShutdown(StrEnum):
-    """Whether the supervisor stops by itself when significant children end normally."""
+    """Whether the supervisor ends by itself when significant children do.
+
+    Only an end of their own counts that is followed by no restart: neither `terminate_child`, nor
+    being stopped for a sibling's sake.
+    """
 
     NEVER = "never"
     ANY_SIGNIFICANT = "any_significant"
+    """When one of them ends."""
     ALL_SIGNIFICANT = "all_significant"
+    """When the last of them ends that was active."""
 
 
 class ChildState(StrEnum):
@@ -43,6 +51,8 @@ class ChildState(StrEnum):
 
     STARTING = "starting"
     RUNNING = "running"
+    RESTARTING = "restarting"
+    """Between two incarnations: it waits out its backoff, or for its siblings to stop and start."""
     STOPPING = "stopping"
     STOPPED = "stopped"
 
@@ -70,16 +80,19 @@ class ChildSpec:
         run: the async function; it is called anew for every incarnation.
         restart: when it is started again after its end.
         shutdown: how many seconds it has to end once cancelled, before it is reported.
-        significant: whether its normal end counts for `AutoShutdown`.
+        significant: whether its end counts for `AutoShutdown`: the normal one of a transient
+            child, any of a temporary one. Needs one of these, and a supervisor that shuts down.
         intensity: a budget of its own: this many restarts within `period` seconds count nothing
             upward. None: every restart counts against the supervisor's budget.
         period: the window of that budget, in seconds; both or neither.
         ask: how to ask `run` to end; must not block, and must not raise. A child that can be
             asked is never cancelled: what it waits for is its own to cancel. None: it is
             cancelled.
+        backoff: how long it waits before every restart. None: not at all.
 
     Raises:
-        ValueError: a value is out of range, or only one of `intensity` and `period` is given.
+        ValueError: a value is out of range, only one of `intensity` and `period` is given, or a
+            permanent child is significant.
         TypeError: `run` cannot be called.
     """
 
@@ -91,12 +104,15 @@ class ChildSpec:
     intensity: int | None = None
     period: float | None = None
     ask: Callable[[], object] | None = None
+    backoff: Backoff | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.run):
             raise TypeError(f"child {self.id!r}: run must be an async function")
         if not self.shutdown >= 0:
             raise ValueError(f"child {self.id!r}: shutdown must be >= 0, got {self.shutdown}")
+        if self.significant and self.restart is Restart.PERMANENT:
+            raise ValueError(f"child {self.id!r}: a permanent child cannot be significant")
         if (self.intensity is None) != (self.period is None):
             raise ValueError(f"child {self.id!r}: intensity and period belong together")
         if self.intensity is not None and self.period is not None:
@@ -155,12 +171,16 @@ class ChildEnded:
 
 @dataclass(frozen=True, slots=True)
 class ChildRestarting:
-    """A new incarnation is about to run. `reason` is `crash`, `exit` or `start_failed`."""
+    """A new incarnation is about to run, `delay` seconds from now at the latest.
+
+    `reason` is `crash`, `exit` or `start_failed`; or `sibling`: it shares the fate of another.
+    """
 
     supervisor: str
     id: str
     reason: str
     restarts: int
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +205,16 @@ class Escalated:
     error: BaseException
 
 
-SupervisorEvent = ChildStarted | ChildEnded | ChildRestarting | ChildUnstopped | Escalated
+@dataclass(frozen=True, slots=True)
+class ShuttingDown:
+    """The supervisor ends, without an error, because the significant child `id` did."""
+
+    supervisor: str
+    id: str
+
+
+SupervisorEvent = (
+    ChildStarted | ChildEnded | ChildRestarting | ChildUnstopped | Escalated | ShuttingDown
+)
 if TYPE_CHECKING:
     SupervisorObserver = Callable[[SupervisorEvent], object]

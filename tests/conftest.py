@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 pytest_plugins = [
     "asyncio_fixtures",
+    "family",
     "mongod_fixtures",
     "processes",
     "pymongo_sockets",

@@ -19,6 +19,7 @@ from moorings.errors import (
     SupervisorError,
 )
 from moorings.supervisors import (
+    AutoShutdown,
     ChildCounts,
     ChildEnded,
     ChildRestarting,
@@ -252,7 +253,7 @@ async def test_stopping_between_two_incarnations_is_heard() -> None:
 
     def observe(event: object) -> None:
         if isinstance(event, ChildRestarting):
-            supervisor._children["a"].stop()
+            supervisor._runner.children["a"].stop()
             restarting.set()
 
     async with open_supervisor(name="s", intensity=5, observers=[observe]) as supervisor:
@@ -292,7 +293,9 @@ async def test_cancelling_terminate_leaves_the_child_stopping(autojump_clock: Mo
 
 
 async def test_which_children_tells_the_start_order_and_the_restarts() -> None:
-    async with open_supervisor(name="s", intensity=5) as supervisor:
+    async with open_supervisor(
+        name="s", intensity=5, auto_shutdown=AutoShutdown.ANY_SIGNIFICANT
+    ) as supervisor:
         await supervisor.start_child(ChildSpec("b", Work("b").then(crash, crash)))
         await supervisor.start_child(
             ChildSpec("a", Work("a"), restart=Restart.TRANSIENT, significant=True)

@@ -1,0 +1,155 @@
+"""one_for_all and rest_for_one: children that share their fate.
+
+Ends and commands are handled one at a time, in the order in which they came, as OTP's supervisor
+reads its messages: while a group is restarted nothing else is decided. Whoever is stopped for a
+sibling's sake has no end of its own any more, even if it crashed a moment before. Only the end of
+the supervisor waits for nothing: it reaches into a group that is being restarted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..errors import ChildStartFailed
+from .child import End
+from .spec import ChildState, Restart, Strategy
+from .stopping import wait_stopped
+from .turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .child import Child
+    from .runner import Runner
+    from .turns import Turn
+
+
+class Group:
+    """Decides what follows an end where it concerns several children."""
+
+    def __init__(self, runner: Runner, strategy: Strategy) -> None:
+        self._runner = runner
+        self._strategy = strategy
+        self.turns = Turns()
+
+    def ended(self, child: Child, end: End) -> None:
+        """`child` ended by itself: what follows is decided when its turn comes."""
+        child.end_pending = end
+        turn = self.turns.take()
+        self._runner.nursery.start_soon(
+            self._follow, child, end, turn, name=f"{child.spec.id}: end"
+        )
+
+    async def terminate(self, child: Child) -> None:
+        """Stop a child when the turn has come; its own end, if it was first, is forgotten.
+
+        It is taken out of a restart that is under way: the others come up without it.
+        """
+        child.leaving += 1
+        try:
+            if child.state is ChildState.STARTING:
+                child.stop()  # a start that hangs would keep the turn for ever
+            async with self.turns.take():
+                child.end_pending = None
+                was_due = child.state is ChildState.RESTARTING
+                child.stop()
+                if was_due:
+                    self._go_on_without(child)
+                await wait_stopped(self._runner, [child])
+        finally:
+            child.leaving -= 1
+
+    def _go_on_without(self, child: Child) -> None:
+        owed = self._owed(child)
+        others = [m.end_pending for m in self._members(child) if m.end_pending is not None]
+        if owed and not any(end.reason for end in others):  # else that one's restart starts them
+            turn = self.turns.take()
+            name = f"{child.spec.id}: siblings"
+            self._runner.nursery.start_soon(self._resume, owed, turn, name=name)
+
+    async def _resume(self, members: Sequence[Child], turn: Turn) -> None:
+        async with turn:
+            await self._start_all(members)
+
+    async def _follow(self, child: Child, end: End, turn: Turn) -> None:
+        async with turn:
+            if not self._is_due(child, end):
+                return
+            if end.reason is None:
+                child.end_pending = None
+                self._runner.ended_for_good(child)
+                return
+            now = trio.current_time()
+            if self._runner.is_too_many(child, end.error, now):
+                return
+            self._runner.begin_restart(child, end.reason, now)
+            child.state = ChildState.RESTARTING
+            await self._stop_others(child, revive=not end.is_retry)
+            if child.spec.backoff is None:
+                await self._restart(child)
+                return
+        await child.rest()  # nobody's turn: commands are heard
+        async with self.turns.take():
+            if self._is_due(child, end):
+                await self._stop_others(child)  # whoever was started meanwhile
+                await self._restart(child)
+
+    def _is_due(self, child: Child, end: End) -> bool:
+        return child.end_pending is end and not self._runner.stopping
+
+    def _members(self, child: Child) -> list[Child]:
+        """Who shares the fate of `child`, in start order."""
+        children = list(self._runner.children.values())
+        if self._strategy is Strategy.ONE_FOR_ALL:
+            return children
+        return children[children.index(child) :]
+
+    def _owed(self, child: Child) -> list[Child]:
+        """Who of its group was stopped to be started again."""
+        return [
+            member
+            for member in self._members(child)
+            if member.state is ChildState.RESTARTING and member.end_pending is None
+        ]
+
+    async def _stop_others(self, child: Child, *, revive: bool = False) -> None:
+        """Stop the others, the last first. From then on they are owed a start.
+
+        `revive`: so are those that were stopped before. OTP starts whatever it has a spec of.
+        """
+        for other in reversed(self._members(child)):
+            if other is child:
+                continue
+            owed = revive or other.state is not ChildState.STOPPED
+            other.stop()
+            await wait_stopped(self._runner, [other])
+            other.end_pending = None
+            if self._runner.stopping:
+                return
+            if owed and other.spec.restart is not Restart.TEMPORARY:  # those are gone
+                other.state = ChildState.RESTARTING
+
+    async def _restart(self, child: Child) -> None:
+        child.end_pending = None
+        await self._start_all(self._owed(child), cause=child)
+
+    async def _start_all(self, members: Sequence[Child], cause: Child | None = None) -> None:
+        """Start them in order, up to one that fails: that is an end of its own."""
+        for member in members:
+            if self._runner.stopping:
+                return
+            if member.leaving:  # it would be stopped as soon as it is up
+                member.end()
+                continue
+            if member is not cause:  # of that one it was said when it ended
+                self._runner.tell_restarting(member, "sibling")
+            try:
+                await self._runner.start(member)
+            except ChildStartFailed:
+                if member.was_stopped:  # by a command, or with the supervisor
+                    continue
+                member.state = ChildState.RESTARTING
+                self.ended(member, End("start_failed", member.error, is_retry=True))
+                return

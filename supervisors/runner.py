@@ -1,0 +1,294 @@
+"""The life of children: their tasks, incarnation after incarnation, and what follows an end.
+
+A restart of one child loops within the child's own task instead of spawning a new one: an
+incarnation costs no more than the call of `run`. What follows an end is decided in one place,
+`_after_end`; what then concerns several children is `groups`' business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..errors import ChildStartFailed, RestartIntensityExceeded
+from .child import NOT_STARTED, Child, End, Starting
+from .groups import Group
+from .observers import Observers
+from .policy import RestartWindow, runs_again, shuts_down
+from .spec import (
+    AutoShutdown,
+    ChildEnded,
+    ChildRestarting,
+    ChildStarted,
+    ChildState,
+    Escalated,
+    Restart,
+    ShuttingDown,
+    Strategy,
+)
+from .stopping import stop_all, wait_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .spec import ChildSpec, SupervisorObserver
+
+HOT = 0.05
+"""A child that was restarted twice within so many seconds lets the others run first."""
+
+
+class Runner:
+    """Runs the children of one supervisor in a nursery that nobody else cancels."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        *,
+        name: str,
+        strategy: Strategy,
+        intensity: int,
+        period: float,
+        auto_shutdown: AutoShutdown,
+        ordered: bool,
+        observers: Iterable[SupervisorObserver],
+    ) -> None:
+        self.name = name
+        self.nursery = nursery
+        self.ordered = ordered
+        self.window = RestartWindow(intensity, period)
+        self.auto_shutdown = auto_shutdown
+        self.observers = Observers(observers)
+        # Nobody is told of starts that nobody watches.
+        self._told = self._child_started if self.observers else None
+        self.children: dict[str, Child] = {}
+        self.group = None if strategy is Strategy.ONE_FOR_ONE else Group(self, strategy)
+        self.stopping = False
+        self.active = 0  # tasks
+        self.resting = 0  # of these, how many wait out their backoff
+        self._quiet: trio.Event | None = None
+        self._undecided: Child | None = None
+        self.body = trio.CancelScope()
+        self.escalation: RestartIntensityExceeded | None = None
+        self.before_escalation: Callable[[RestartIntensityExceeded], object] | None = None
+        self.restarts: dict[str, int] = {"crash": 0, "exit": 0, "start_failed": 0}
+
+    # -- starting -----------------------------------------------------------------------------
+
+    def add(self, spec: ChildSpec) -> Child:
+        """Keep a child for this spec, whose id must be free."""
+        child = self.children[spec.id] = Child(spec, self._told)
+        return child
+
+    def forget(self, child: Child) -> None:
+        """Keep it no longer, unless its id has another child by now."""
+        if self.children.get(child.spec.id) is child:
+            del self.children[child.spec.id]
+
+    def spawn(self, child: Child) -> None:
+        """Run a child that is not running."""
+        child.state = ChildState.STARTING
+        child.value = NOT_STARTED
+        child.error = None
+        self.active += 1
+        run = self._run_cancellable if child.spec.ask is None else self._incarnations
+        self.nursery.start_soon(run, child, name=child.spec.id)
+
+    async def start(self, child: Child) -> Any:
+        """Run a child that is not running; wait until it says `started`, and give its value.
+
+        Raises:
+            ChildStartFailed: it ended before that.
+
+        Cancellation stops the child again.
+        """
+        starting = child.starting = child.starting or Starting()
+        self.spawn(child)
+        try:
+            await starting.over.wait()
+        except trio.Cancelled:
+            child.stop()
+            with trio.CancelScope(shield=True):
+                await wait_stopped(self, [child])
+            self._start_failed(child)
+            raise
+        if starting.value is NOT_STARTED:
+            self._start_failed(child)
+            raise ChildStartFailed(child.spec.id) from child.error
+        if child.spec.significant:
+            self._undecided = None
+        return starting.value
+
+    # -- tasks --------------------------------------------------------------------------------
+
+    async def _run_cancellable(self, child: Child) -> None:
+        """The task of a child that cannot be asked to end."""
+        try:
+            with child.new_scope() as scope:
+                await self._incarnations(child)
+            if scope.cancelled_caught:
+                self._tell_ended(child, stopping=True)
+        except Exception as error:  # noqa: BLE001 - a child's nursery raised it beside our Cancelled
+            child.error = error
+            self._tell_ended(child, stopping=True)
+        finally:
+            self._gone(child)
+
+    async def _incarnations(self, child: Child) -> None:
+        """Incarnation after incarnation, until policy or a command ends them.
+
+        The whole task of a child that ends when it is asked to: one frame less for each of many.
+        """
+        child.task = trio.lowlevel.current_task()
+        run = child.spec.run
+        try:
+            while child.state is not ChildState.STOPPING:  # asked before it ran, or between two
+                child.error = None
+                try:
+                    await run(task_status=child)
+                except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
+                    child.error = error
+                if not self._after_end(child, child.error):
+                    return
+                if child.hot:
+                    await self._let_others(child)
+                    if self.stopping:
+                        return
+        finally:
+            if child.spec.ask is not None:  # the others are gone once their scope is behind them
+                self._gone(child)
+
+    async def _let_others(self, child: Child) -> None:
+        """Wait out the backoff; without one, let the others run.
+
+        One that fails without ever waiting must not starve them.
+        """
+        if child.state is not ChildState.RESTARTING:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        self.resting += 1
+        try:
+            await child.rest()
+        finally:
+            self.resting -= 1
+        if child.state is ChildState.RESTARTING:
+            child.state = ChildState.STARTING
+
+    def _gone(self, child: Child) -> None:
+        if child.spec.restart is Restart.TEMPORARY:
+            self.forget(child)
+        child.end()
+        self.active -= 1
+        if self._quiet is not None and self.active == 0:
+            self._quiet.set()
+        if child.end_pending is not None and child.end_pending.reason is not None:
+            child.state = ChildState.RESTARTING
+
+    async def wait_quiet(self) -> None:
+        """Wait until no child has a task."""
+        if self._quiet is None:
+            self._quiet = trio.Event()
+        await self._quiet.wait()
+
+    # -- what follows an end ------------------------------------------------------------------
+
+    def _after_end(self, child: Child, error: BaseException | None) -> bool:
+        """Decide what follows the end of an incarnation: True to run again in the same task."""
+        stopping = child.state is ChildState.STOPPING
+        self._tell_ended(child, stopping=stopping)
+        if stopping or self.stopping:
+            return False
+        failed_start = child.value is NOT_STARTED
+        if failed_start and child.starting is not None:
+            return False  # the one who started it is told, and decides
+        if not runs_again(child.spec.restart, abnormal=error is not None):
+            if self.group is not None:
+                self.group.ended(child, End(None, error))
+            else:
+                self.ended_for_good(child)
+            return False
+        reason = "start_failed" if failed_start else "exit" if error is None else "crash"
+        now = trio.current_time()
+        if not self._within_own_budget(child, now):
+            if self.group is not None:
+                self.group.ended(child, End(reason, error))
+                return False
+            if self.is_too_many(child, error, now):
+                return False
+        self.begin_restart(child, reason, now)
+        return True
+
+    @staticmethod
+    def _within_own_budget(child: Child, now: float) -> bool:
+        if child.window is None:
+            return False
+        if not child.window.add(now):
+            return True
+        # As if it were alone under a supervisor of its own, which now ends and is restarted.
+        child.window.clear()
+        return False
+
+    def is_too_many(self, child: Child, error: BaseException | None, now: float) -> bool:
+        """Count a restart of `child` upward; True if that ends the supervisor."""
+        if not self.window.add(now):
+            return False
+        escalation = RestartIntensityExceeded(self.name, child.spec.id, len(self.window))
+        escalation.__cause__ = error
+        self.escalation = escalation
+        if self.before_escalation is not None:
+            self.before_escalation(escalation)
+        self.observers.tell(Escalated(self.name, child.spec.id, escalation))
+        self._end_all()
+        return True
+
+    def begin_restart(self, child: Child, reason: str, now: float) -> None:
+        """Say that `child` is about to run again, and set how long it waits before."""
+        self.restarts[reason] += 1
+        backoff = child.spec.backoff
+        if backoff is None:
+            child.hot = now - child.restarted_at < HOT
+            child.state = ChildState.STARTING
+        else:
+            child.rest_before(backoff, now)
+        child.restarted_at = now
+        self.tell_restarting(child, reason, child.delay)
+
+    def ended_for_good(self, child: Child) -> None:
+        """A child ended by itself and does not run again: a significant one may end us all."""
+        if not child.spec.significant:
+            return
+        others = [c for c in self.children.values() if c is not child and c.is_significant()]
+        if shuts_down(self.auto_shutdown, last=not others):
+            self.observers.tell(ShuttingDown(self.name, child.spec.id))
+            self._end_all()
+        elif self.group is None and all(c.starting is not None for c in others):
+            # They may fail to start. OTP would ask after that: it starts one at a time.
+            self._undecided = child
+
+    def _start_failed(self, child: Child) -> None:
+        """No child came of it: what had waited for its start is decided now."""
+        if self._undecided is not None and child.spec.significant and not self.stopping:
+            undecided, self._undecided = self._undecided, None
+            self.ended_for_good(undecided)
+
+    def _end_all(self) -> None:
+        self.stopping = True
+        self.nursery.start_soon(stop_all, self, name=f"{self.name}: stop")
+        self.body.cancel()
+
+    # -- what is told -------------------------------------------------------------------------
+
+    def _child_started(self, child: Child) -> None:
+        self.observers.tell(ChildStarted(self.name, child.spec.id, child.restarts))
+
+    def _tell_ended(self, child: Child, *, stopping: bool) -> None:
+        if self.observers:
+            self.observers.tell(ChildEnded(self.name, child.spec.id, child.error, stopping))
+
+    def tell_restarting(self, child: Child, reason: str, delay: float = 0.0) -> None:
+        """Count a restart of `child`, and say that it is near."""
+        child.restarts += 1
+        child.value = NOT_STARTED
+        if self.observers:
+            event = ChildRestarting(self.name, child.spec.id, reason, child.restarts, delay)
+            self.observers.tell(event)
