@@ -151,6 +151,10 @@ class Child:
         """Whether it is stopped, and nothing follows from that any more."""
         return self.state is ChildState.STOPPED and self.end_pending is None
 
+    def is_owed(self) -> bool:
+        """Whether it was stopped for a sibling's sake, and is still to be started."""
+        return self.state is ChildState.RESTARTING and self.end_pending is None
+
     def is_waiting(self) -> bool:
         """Whether it waits out its backoff."""
         return self._hurry is not None and not self._hurry.is_set()

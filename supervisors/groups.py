@@ -62,16 +62,19 @@ class Group:
             child.leaving -= 1
 
     def _go_on_without(self, child: Child) -> None:
-        owed = self._owed(child)
-        others = [m.end_pending for m in self._members(child) if m.end_pending is not None]
-        if owed and not any(end.reason for end in others):  # else that one's restart starts them
-            turn = self.turns.take()
+        """Start those that only `child` kept waiting: they are owed a start all the same."""
+        causes = [
+            c for c in self._runner.children.values() if c.end_pending and c.end_pending.reason
+        ]
+        served = {member for cause in causes for member in self._members(cause)}
+        owed = [member for member in self._owed(child) if member not in served]
+        if owed:
             name = f"{child.spec.id}: siblings"
-            self._runner.nursery.start_soon(self._resume, owed, turn, name=name)
+            self._runner.nursery.start_soon(self._resume, owed, self.turns.take(), name=name)
 
-    async def _resume(self, members: Sequence[Child], turn: Turn) -> None:
+    async def _resume(self, owed: Sequence[Child], turn: Turn) -> None:
         async with turn:
-            await self._start_all(members)
+            await self._start_all([member for member in owed if member.is_owed()])
 
     async def _follow(self, child: Child, end: End, turn: Turn) -> None:
         async with turn:
@@ -108,11 +111,7 @@ class Group:
 
     def _owed(self, child: Child) -> list[Child]:
         """Who of its group was stopped to be started again."""
-        return [
-            member
-            for member in self._members(child)
-            if member.state is ChildState.RESTARTING and member.end_pending is None
-        ]
+        return [member for member in self._members(child) if member.is_owed()]
 
     async def _stop_others(self, child: Child, *, revive: bool = False) -> None:
         """Stop the others, the last first. From then on they are owed a start.

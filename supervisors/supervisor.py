@@ -169,8 +169,8 @@ class Supervisor:
         try:
             await starting.over.wait()
         finally:
-            if child.starting is starting:
-                child.starting = None
+            if self._runner.group is None and child.starting is starting:
+                child.starting = None  # nobody waits: a start that fails is the policy's again
         if starting.value is NOT_STARTED:
             raise ChildStartFailed(id) from child.error
         return starting.value

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorings.supervisors.policy import RestartWindow, runs_again
-from moorings.supervisors.spec import Restart
+from moorings.supervisors.policy import RestartWindow, runs_again, shuts_down
+from moorings.supervisors.spec import AutoShutdown, Restart
 
 
 def test_more_than_intensity_is_too_many_not_as_many() -> None:
@@ -73,3 +73,33 @@ def test_it_is_too_many_exactly_when_the_last_period_holds_more(
 )
 def test_policies(restart: Restart, *, abnormal: bool, expected: bool) -> None:
     assert runs_again(restart, abnormal=abnormal) is expected
+
+
+@given(st.sampled_from(Restart), st.booleans())
+def test_whoever_runs_again_after_a_normal_end_does_so_after_an_abnormal_one(
+    restart: Restart, abnormal: bool
+) -> None:
+    assert runs_again(restart, abnormal=abnormal) <= runs_again(restart, abnormal=True)
+
+
+@given(st.integers(0, 5), st.lists(st.floats(0, 10), max_size=40))
+def test_a_larger_intensity_never_gives_up_earlier(intensity: int, gaps: list[float]) -> None:
+    strict, lenient, now = RestartWindow(intensity, 7.0), RestartWindow(intensity + 1, 7.0), 0.0
+    for gap in gaps:
+        now += gap
+        assert lenient.add(now) <= strict.add(now)
+
+
+@pytest.mark.parametrize(
+    ("auto_shutdown", "last", "expected"),
+    [
+        (AutoShutdown.NEVER, False, False),
+        (AutoShutdown.NEVER, True, False),
+        (AutoShutdown.ANY_SIGNIFICANT, False, True),
+        (AutoShutdown.ANY_SIGNIFICANT, True, True),
+        (AutoShutdown.ALL_SIGNIFICANT, False, False),
+        (AutoShutdown.ALL_SIGNIFICANT, True, True),
+    ],
+)
+def test_shutting_down(auto_shutdown: AutoShutdown, *, last: bool, expected: bool) -> None:
+    assert shuts_down(auto_shutdown, last=last) is expected

@@ -18,6 +18,7 @@ from moorings.errors import (
 )
 from moorings.supervisors import (
     AutoShutdown,
+    Backoff,
     ChildCounts,
     ChildEnded,
     ChildRestarting,
@@ -545,3 +546,26 @@ async def test_a_significant_child_that_falls_with_its_group_shuts_nothing_down(
         await trio.sleep(2)
         assert set(states(supervisor).values()) == {"running"}
         assert family.runs["b"] == 2
+
+
+async def test_who_waits_behind_another_cause_is_left_to_that_one(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    """Two causes at once: taking one out starts nobody whom the other's restart will start."""
+    rest = Backoff(10.0, 10.0)
+    async with open_supervisor(name="s", strategy=REST, intensity=5) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=rest))
+        await supervisor.start_children(family.specs("bc"))
+        await supervisor.start_child(family.spec("d", backoff=rest))
+        await supervisor.start_child(family.spec("e"))
+        await family.crash("a")
+        await supervisor.start_child(family.spec("f", backoff=rest))
+        await supervisor.start_child(family.spec("g"))
+        await family.crash("f")
+        family.news()
+        await supervisor.terminate_child("f")
+        await wait_all_tasks_blocked()
+        assert family.news() == ""
+        await supervisor.terminate_child("a")
+        await wait_all_tasks_blocked()
+        assert family.news() == "+b +c +d +e +g"

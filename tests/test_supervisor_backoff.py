@@ -1,0 +1,345 @@
+"""Backoff: a child rests before it is restarted, and whoever is in a hurry ends its rest."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+
+from moorings.errors import ChildRunning, ChildStartFailed, RestartIntensityExceeded
+from moorings.supervisors import (
+    Backoff,
+    ChildCounts,
+    ChildEnded,
+    ChildRestarting,
+    ChildSpec,
+    Strategy,
+    open_supervisor,
+)
+
+if TYPE_CHECKING:
+    from family import Family
+    from trio.testing import MockClock
+
+    from moorings.supervisors import Supervisor
+
+STRATEGIES = pytest.mark.parametrize("strategy", list(Strategy))
+TEN = Backoff(10.0, 10.0)
+"""Without jitter: ten seconds, always."""
+
+
+def states(supervisor: Supervisor) -> dict[str, str]:
+    return {child.id: child.state.value for child in supervisor.which_children()}
+
+
+# -- the value ------------------------------------------------------------------------------------
+
+
+@given(
+    st.floats(0.001, 10), st.floats(1, 100), st.floats(0, 2000), st.floats(0, 1e6), st.integers()
+)
+def test_every_delay_lies_between_initial_and_max_and_within_three_times_the_last(
+    initial: float, factor: float, previous: float, lived: float, seed: int
+) -> None:
+    backoff = Backoff(initial, initial * factor, random=Random(seed))
+    delay = backoff.delay(previous, lived)
+    assert initial <= delay <= backoff.max
+    assert delay <= 3 * max(previous, initial)
+    if lived > backoff.max:
+        assert delay <= 3 * initial
+
+
+@pytest.mark.parametrize("values", [(0, 1), (-1, 1), (2, 1), (1, math.inf), (math.nan, 1)])
+def test_a_backoff_that_means_nothing_is_refused(values: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="initial <= max"):
+        Backoff(*values)
+
+
+def test_delays_differ_and_can_be_repeated() -> None:
+    first, again = (
+        [Backoff(0.1, 5.0, random=random).delay(1.0, 0.0) for _ in range(5)]
+        for random in (Random(1), Random(1))
+    )
+    assert first == again
+    assert len(set(first)) == 5
+    assert Backoff(0.1, 5.0) == Backoff(0.1, 5.0, random=Random(3))
+
+
+# -- a child of its own ---------------------------------------------------------------------------
+
+
+async def test_without_a_backoff_nobody_waits(family: Family, autojump_clock: MockClock) -> None:
+    async with open_supervisor(name="s", intensity=5) as supervisor:
+        await supervisor.start_child(family.spec("a"))
+        for _ in range(5):
+            await family.crash("a")
+        assert trio.current_time() < 1e-3
+        assert family.runs["a"] == 6
+
+
+@STRATEGIES
+async def test_a_child_rests_before_it_is_restarted(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s", strategy=strategy, observers=[family.watch]) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        await family.crash("a")
+        assert family.seen(ChildRestarting) == [ChildRestarting("s", "a", "crash", 1, 10.0)]
+        assert states(supervisor) == {"a": "restarting"}
+        assert supervisor.count_children() == ChildCounts(specs=1, active=0)
+        await trio.sleep(9)
+        assert family.runs["a"] == 1
+        await trio.sleep(2)
+        assert states(supervisor) == {"a": "running"}
+        assert supervisor.count_children() == ChildCounts(specs=1, active=1)
+    assert len(family.seen(ChildEnded)) == 2
+
+
+async def test_delays_grow_and_a_long_life_makes_them_small_again(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    backoff = Backoff(1.0, 8.0, random=Random(2))
+    async with open_supervisor(name="s", intensity=100, observers=[family.watch]) as supervisor:
+        await supervisor.start_child(
+            family.spec("a", *[family.crash_after(0.1)] * 30, backoff=backoff)
+        )
+        await trio.sleep(500)
+        delays = [event.delay for event in family.seen(ChildRestarting)]
+        assert max(delays) == 8.0 > delays[0]
+        assert all(now <= 3 * before for before, now in pairwise(delays))
+        await family.crash("a")
+        assert 1 <= family.seen(ChildRestarting)[-1].delay <= 3
+
+
+async def test_a_restart_that_fails_to_start_rests_again(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s", intensity=5) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        family.then("a", family.fail, family.fail)
+        await family.crash("a")
+        await trio.sleep(29)
+        assert family.runs["a"] == 3
+        await trio.sleep(2)
+        assert family.runs["a"] == 4
+
+
+async def test_the_starter_is_told_at_once(family: Family, autojump_clock: MockClock) -> None:
+    """A backoff is for restarts: a first start that fails is the starter's business."""
+    async with open_supervisor(name="s") as supervisor:
+        with pytest.raises(ChildStartFailed):
+            await supervisor.start_child(family.spec("a", family.fail, backoff=TEN))
+        assert trio.current_time() < 1
+
+
+@STRATEGIES
+async def test_the_intensity_counts_whether_one_rests_or_not(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    with pytest.raises(RestartIntensityExceeded):
+        async with open_supervisor(
+            name="s", strategy=strategy, intensity=1, period=60
+        ) as supervisor:
+            await supervisor.start_child(family.spec("a", family.crash_after(1), backoff=TEN))
+            family.then("a", family.crash_after(1))
+            await trio.sleep_forever()
+    assert trio.current_time() == pytest.approx(12)
+
+
+# -- who is in a hurry ----------------------------------------------------------------------------
+
+
+@STRATEGIES
+async def test_terminate_child_ends_the_rest_and_nothing_follows(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s", strategy=strategy, observers=[family.watch]) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        await family.crash("a")
+        with pytest.raises(ChildRunning, match="is restarting"):
+            supervisor.delete_child("a")
+        await supervisor.terminate_child("a")
+        assert trio.current_time() < 1
+        assert states(supervisor) == {"a": "stopped"}
+        await trio.sleep(20)
+        assert family.runs["a"] == 1
+        assert len(family.seen(ChildEnded)) == 1  # it ended once
+        assert await supervisor.restart_child("a") == "a2"
+
+
+@STRATEGIES
+async def test_restart_child_ends_the_rest_and_gives_the_value(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        await family.crash("a")
+        assert await supervisor.restart_child("a") == "a2"
+        assert trio.current_time() < 1
+        with pytest.raises(ChildRunning):
+            await supervisor.restart_child("a")
+
+
+@STRATEGIES
+async def test_restart_child_tells_of_a_start_that_fails(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s", strategy=strategy, intensity=5) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        family.then("a", family.fail)
+        await family.crash("a")
+        with pytest.raises(ChildStartFailed) as info:
+            await supervisor.restart_child("a")
+        assert isinstance(info.value.__cause__, family.Boom)
+
+
+@STRATEGIES
+async def test_a_cancelled_restart_child_leaves_the_restart_to_the_policy(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s", strategy=strategy, intensity=5) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        family.then("a", family.start_after(5))
+        await family.crash("a")
+        with trio.move_on_after(1) as scope:
+            await supervisor.restart_child("a")
+        assert scope.cancelled_caught
+        await trio.sleep(5)
+        assert states(supervisor) == {"a": "running"}
+
+
+@STRATEGIES
+async def test_who_waits_for_a_restart_is_told_when_it_will_not_come(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    told: list[Any] = []
+
+    async def restart(supervisor: Supervisor) -> None:
+        with pytest.raises(ChildStartFailed):
+            await supervisor.restart_child("a")
+        told.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        async with open_supervisor(name="s", strategy=strategy, intensity=5) as supervisor:
+            await supervisor.start_child(family.spec("a", backoff=TEN))
+            family.then("a", family.hang)
+            await family.crash("a")
+            nursery.start_soon(restart, supervisor)
+            await wait_all_tasks_blocked()
+            await supervisor.terminate_child("a")
+            await wait_all_tasks_blocked()
+            assert told == [pytest.approx(0, abs=1)]
+            await supervisor.restart_child("a")
+            await family.crash("a")
+            family.then("a", family.hang)
+            nursery.start_soon(restart, supervisor)
+            await wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
+        assert len(told) == 2
+
+
+@STRATEGIES
+async def test_the_supervisors_end_ends_the_rest(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        await supervisor.start_child(family.spec("b"))
+        await family.crash("a")
+    assert trio.current_time() < 1
+    assert family.runs["a"] == 1
+
+
+async def test_a_rest_that_is_over_while_the_supervisor_stops_is_no_restart(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s") as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        await supervisor.start_child(family.spec("b", stubborn=20, shutdown=60))
+        await family.crash("a")
+    assert trio.current_time() == pytest.approx(20)
+    assert family.runs["a"] == 1
+
+
+async def test_one_that_can_be_asked_is_not_asked_while_it_rests(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    """There is nothing of it that could hear; its next incarnation must not be told to end."""
+    asked: list[bool] = []
+    async with open_supervisor(name="s") as supervisor:
+        await supervisor.start_child(
+            family.spec("a", family.crash_after(1), backoff=TEN, ask=lambda: asked.append(True))
+        )
+        await trio.sleep(2)
+        await supervisor.terminate_child("a")
+    assert asked == []
+
+
+# -- a group --------------------------------------------------------------------------------------
+
+GROUPS = pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+
+
+@GROUPS
+async def test_the_others_stop_at_once_and_start_after_the_rest(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    """They cannot do without it, so they do not run while it rests; their own backoff is idle."""
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        await supervisor.start_child(family.spec("b", backoff=Backoff(99, 99)))
+        family.news()
+        await family.crash("a")
+        assert family.news() == "-a -b"
+        assert set(states(supervisor).values()) == {"restarting"}
+        await trio.sleep(11)
+        assert family.news() == "+a +b"
+
+
+@GROUPS
+async def test_commands_are_heard_while_the_group_rests(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        await supervisor.start_children(family.specs("bc"))
+        await family.crash("a")
+        family.news()
+        await supervisor.terminate_child("b")
+        assert await supervisor.start_child(family.spec("d")) == "d1"
+        assert states(supervisor) == {
+            "a": "restarting",
+            "b": "stopped",
+            "c": "restarting",
+            "d": "running",
+        }
+        await trio.sleep(11)
+        assert family.news() == "+d -d +a +c +d"
+
+
+@GROUPS
+async def test_the_others_come_up_without_one_that_is_taken_out(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        await supervisor.start_children(family.specs("bc"))
+        await family.crash("a")
+        family.news()
+        await supervisor.terminate_child("a")
+        supervisor.delete_child("a")
+        await wait_all_tasks_blocked()
+        assert family.news() == "+b +c"
+        assert trio.current_time() < 1
+
+
+def test_a_spec_holds_a_backoff(family: Family) -> None:
+    assert ChildSpec("a", family.spec("a").run).backoff is None
+    assert repr(Backoff(0.5, 2.0)) == "Backoff(initial=0.5, max=2.0)"
