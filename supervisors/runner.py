@@ -209,7 +209,11 @@ class Runner:
             return False
         reason = "start_failed" if failed_start else "exit" if error is None else "crash"
         now = trio.current_time()
-        if not self._within_own_budget(child, now):
+        own = child.window
+        if own is None or own.add(now):
+            if own is not None:
+                # As if alone under a supervisor of its own, which now ends and is restarted.
+                own.clear()
             if self.group is not None:
                 self.group.ended(child, End(reason, error))
                 return False
@@ -217,16 +221,6 @@ class Runner:
                 return False
         self.begin_restart(child, reason, now)
         return True
-
-    @staticmethod
-    def _within_own_budget(child: Child, now: float) -> bool:
-        if child.window is None:
-            return False
-        if not child.window.add(now):
-            return True
-        # As if it were alone under a supervisor of its own, which now ends and is restarted.
-        child.window.clear()
-        return False
 
     def is_too_many(self, child: Child, error: BaseException | None, now: float) -> bool:
         """Count a restart of `child` upward; True if that ends the supervisor."""

@@ -218,3 +218,34 @@ async def test_a_branch_whose_start_fails_on_its_restart_is_tried_again(family: 
         await family.crash("leaf")
         assert family.runs["leaf"] == 3
         assert root.restarts == {"crash": 1, "exit": 0, "start_failed": 1}
+
+
+# -- defaults, and the plainest strategy ----------------------------------------------------------
+
+
+async def test_the_defaults_are_otps(family: Family, autojump_clock: MockClock) -> None:
+    """one_for_one, one restart within five seconds; permanent children, five seconds to stop."""
+    spec = family.spec("a")
+    assert (spec.restart, spec.shutdown, spec.significant) == (Restart.PERMANENT, 5.0, False)
+    assert (spec.intensity, spec.period, spec.ask, spec.backoff) == (None, None, None, None)
+    with pytest.raises(RestartIntensityExceeded):
+        async with open_supervisor(name="s") as supervisor:
+            await supervisor.start_children([spec, family.spec("b")])
+            assert supervisor.intensity == 1
+            await family.crash("a")
+            await trio.sleep(5.1)
+            await family.crash("a")
+            assert family.runs == {"a": 3, "b": 1}
+            await trio.sleep(4.8)
+            await family.crash("a")
+            await trio.sleep_forever()
+    assert trio.current_time() == pytest.approx(9.9, abs=0.1)
+
+
+async def test_in_one_for_one_nobody_else_is_affected(family: Family) -> None:
+    async with open_supervisor(name="s", intensity=3) as supervisor:
+        await supervisor.start_children(family.specs("abc"))
+        family.news()
+        for name in "abc":
+            await family.crash(name)
+        assert family.news() == "-a +a -b +b -c +c"
