@@ -147,10 +147,6 @@ class Child:
         if ended is not None:
             ended.set()
 
-    def is_idle(self) -> bool:
-        """Whether it is stopped, and nothing follows from that any more."""
-        return self.state is ChildState.STOPPED and self.end_pending is None
-
     def is_owed(self) -> bool:
         """Whether it was stopped for a sibling's sake, and is still to be started."""
         return self.state is ChildState.RESTARTING and self.end_pending is None
@@ -174,8 +170,7 @@ class Child:
         hurry = self._hurry = trio.Event()
         with trio.move_on_after(self.delay):
             await hurry.wait()
-        if self._hurry is hurry:  # else it rests anew already
-            self._hurry = None
+        self._hurry = None
 
     def hurry(self) -> Starting:
         """End the rest now; what is returned tells how the restart went."""

@@ -14,7 +14,7 @@ import trio
 
 from ..errors import ChildStartFailed
 from .child import End
-from .spec import ChildState, Restart, Strategy
+from .spec import ChildState, Strategy
 from .stopping import wait_stopped
 from .turns import Turns
 
@@ -127,7 +127,7 @@ class Group:
             other.end_pending = None
             if self._runner.stopping:
                 return
-            if owed and other.spec.restart is not Restart.TEMPORARY:  # those are gone
+            if owed:  # a temporary one is forgotten by now
                 other.state = ChildState.RESTARTING
 
     async def _restart(self, child: Child) -> None:

@@ -240,7 +240,7 @@ class Supervisor:
 
     @staticmethod
     def _check_idle(child: Child) -> None:
-        if not child.is_idle():
+        if child.state is not ChildState.STOPPED:
             raise ChildRunning(f"child {child.spec.id!r} is {child.state}")
 
     def _check_admission(self, specs: Sequence[ChildSpec]) -> None:

@@ -53,7 +53,6 @@ class Turn:
         self._leave()
 
     def _leave(self) -> None:
-        was_first = self._queue[0] is self
         self._queue.remove(self)
-        if was_first and self._queue:
+        if self._queue:
             self._queue[0].come.set()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from family import Family
     from trio.testing import MockClock
 
-    from moorings.supervisors import Supervisor
+    from moorings.supervisors import Supervisor, TaskStatus
 
 ALL = Strategy.ONE_FOR_ALL
 REST = Strategy.REST_FOR_ONE
@@ -168,6 +168,7 @@ async def test_one_too_many_ends_the_supervisor_without_another_start(
             await family.crash("a")
             await trio.sleep_forever()
     assert family.news() == "-a -b"
+    assert supervisor.restarts["crash"] == 1
     assert (info.value.child, info.value.restarts) == ("a", 2)
     assert isinstance(info.value.__cause__, family.Boom)
 
@@ -280,6 +281,23 @@ async def test_commands_are_heard_between_two_tries(family: Family, strategy: St
         assert states(supervisor) == {"a": "running", "b": "stopped", "c": "running"}
 
 
+@GROUPS
+async def test_who_is_terminated_between_two_tries_stays_stopped(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async def fail_late(_: TaskStatus) -> None:
+        await trio.sleep(1)
+        raise family.Boom
+
+    async with open_supervisor(name="s", strategy=strategy, intensity=5) as supervisor:
+        await supervisor.start_children(family.specs("abc"))
+        family.then("b", fail_late)
+        await family.crash("a")
+        await supervisor.terminate_child("c")  # comes before the second try
+        await wait_all_tasks_blocked()
+        assert states(supervisor) == {"a": "running", "b": "running", "c": "stopped"}
+
+
 # -- commands while a group is restarted ----------------------------------------------------------
 
 
@@ -387,6 +405,7 @@ async def test_a_command_that_is_cancelled_before_its_turn_changes_nothing(
             await supervisor.terminate_child("b")
         await trio.sleep(2)
         assert states(supervisor) == {"a": "running", "b": "running"}
+        await supervisor.terminate_child("a")  # those who left hold up nobody
 
 
 @GROUPS
@@ -425,6 +444,39 @@ async def test_the_supervisors_end_waits_for_no_groups_restart(
         }[moment]
     )
     assert trio.current_time() - began == pytest.approx(3 if moment == "stops" else 0)
+
+
+@GROUPS
+async def test_an_end_that_waits_for_its_turn_counts_no_more_when_the_supervisor_ends(
+    family: Family, strategy: Strategy
+) -> None:
+    async with trio.open_nursery() as nursery:
+        async with open_supervisor(name="s", strategy=strategy, intensity=0) as supervisor:
+            await supervisor.start_child(family.spec("a"))
+            slow = family.spec("slow", family.hang)
+            nursery.start_soon(_ask, [], "start", supervisor.start_child(slow))
+            await wait_all_tasks_blocked()
+            await family.crash("a")
+        assert family.runs["a"] == 1
+
+
+@GROUPS
+async def test_two_that_are_taken_out_at_once_both_stay_stopped(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with (
+        trio.open_nursery() as nursery,
+        open_supervisor(name="s", strategy=strategy) as supervisor,
+    ):
+        await supervisor.start_child(family.spec("a", backoff=Backoff(10.0, 10.0)))
+        await supervisor.start_children(family.specs("bc"))
+        await family.crash("a")
+        async with trio.open_nursery() as both:
+            for name in "ab":
+                both.start_soon(supervisor.terminate_child, name)
+        await wait_all_tasks_blocked()
+        assert states(supervisor) == {"a": "stopped", "b": "stopped", "c": "running"}
+        nursery.cancel_scope.cancel()
 
 
 async def test_commands_that_wait_are_refused_when_the_supervisor_ends(

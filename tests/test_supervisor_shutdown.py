@@ -158,6 +158,26 @@ async def test_one_that_waits_for_its_restart_is_active(family: Family, is_up: A
         assert is_up()
 
 
+async def test_an_end_that_was_decided_is_not_decided_again(
+    family: Family, is_up: Any, autojump_clock: MockClock
+) -> None:
+    """b came up after a's end, and was terminated: no later start has a say in that."""
+    async with (
+        trio.open_nursery() as nursery,
+        open_supervisor(name="s", auto_shutdown=ALL, observers=[family.watch]) as supervisor,
+    ):
+        await supervisor.start_child(family.spec("a", **SIGNIFICANT))
+        slow = family.spec("b", family.start_after(1), **SIGNIFICANT)
+        nursery.start_soon(supervisor.start_child, slow)
+        await wait_all_tasks_blocked()
+        await family.end("a")
+        await trio.sleep(2)
+        await supervisor.terminate_child("b")
+        await _start_quietly(supervisor, family.spec("c", family.fail, **SIGNIFICANT))
+        await wait_all_tasks_blocked()
+        assert is_up()
+
+
 @pytest.mark.parametrize("comes_up", [True, False])
 async def test_one_that_is_being_started_is_waited_for(
     family: Family, is_up: Any, autojump_clock: MockClock, *, comes_up: bool
