@@ -38,9 +38,8 @@ class Group:
         """`child` ended by itself: what follows is decided when its turn comes."""
         child.end_pending = end
         turn = self.turns.take()
-        self._runner.nursery.start_soon(
-            self._follow, child, end, turn, name=f"{child.spec.id}: end"
-        )
+        name = f"{child.spec.id}: end"
+        self._runner.nursery.start_soon(self._follow, child, end, turn, name=name)
 
     async def terminate(self, child: Child) -> None:
         """Stop a child when the turn has come; its own end, if it was first, is forgotten.

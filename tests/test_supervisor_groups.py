@@ -596,8 +596,8 @@ async def test_a_significant_child_that_falls_with_its_group_shuts_nothing_down(
         await family.crash("a")
         await family.end("b")  # while c is being stopped: its turn would have come
         await trio.sleep(2)
-        assert set(states(supervisor).values()) == {"running"}
-        assert family.runs["b"] == 2
+    assert trio.current_time() > 2  # the block was not cancelled
+    assert family.runs["b"] == 2
 
 
 async def test_who_waits_behind_another_cause_is_left_to_that_one(
