@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import sniffio
 
@@ -133,6 +133,10 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
             await driver[database].command(command, read_preference=driver.read_preference)
 
 
+_AGAIN: Final = 0.1
+"""How long a second `close` may take, in seconds."""
+
+
 def _check_host(name: str) -> None:
     host = sniffio.current_async_library()
     if host != "asyncio":
@@ -164,9 +168,20 @@ async def _close(driver: AsyncMongoClient[dict[str, Any]], seconds: float) -> No
 
     try:
         # The server may be gone, or its name never have been resolved. All is closed anyway.
-        with contextlib.suppress(PyMongoError), pymongo.timeout(seconds):
-            await driver.close()
+        with contextlib.suppress(PyMongoError, TimeoutError), pymongo.timeout(seconds):
+            async with asyncio.timeout(seconds):  # it joins its monitors, which that does not bound
+                await driver.close()
+                return
     except asyncio.CancelledError:
-        # What took its time was to send sessions home, and those it has let go of by now.
-        await driver.close()
+        await _close_again(driver)
         raise
+    await _close_again(driver)
+
+
+async def _close_again(driver: AsyncMongoClient[dict[str, Any]]) -> None:
+    """After a `close` that was cut off: what took its time then has been given up by now."""
+    from pymongo.errors import PyMongoError  # noqa: PLC0415 - the driver is optional
+
+    with contextlib.suppress(PyMongoError, TimeoutError):
+        async with asyncio.timeout(_AGAIN):
+            await driver.close()

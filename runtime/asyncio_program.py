@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from .guest import undisturbed
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
 def run_on_asyncio(program: Program) -> None:
     """Run `program` until it has ended; raises what asks for the process's end."""
-    asyncio.run(_AsyncioRun(program).main())
+    run = _AsyncioRun(program)
+    # Around the loop's own end, too: it waits for threads and tasks that were left behind.
+    with program.shutdown.heeding(run.heed):
+        asyncio.run(run.main())
 
 
 class _AsyncioRun:
@@ -23,22 +27,28 @@ class _AsyncioRun:
         self._job: asyncio.Task[None]
         self._drain_job: asyncio.Task[None] | None = None
         self._ended_by_us = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._early: int | None = None
+
+    def heed(self, number: int) -> None:
+        """The first signal, from inside its handler: before, in or after the loop's life."""
+        self._early = number
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # closed
+                self._loop.call_soon_threadsafe(self._begin_drain)
 
     async def main(self) -> None:
         """Everything, in order; ends when the connections and the exporter have."""
-        loop = asyncio.get_running_loop()
-
-        def begin_drain(number: int) -> None:
-            loop.call_soon_threadsafe(self._begin_drain, number)
-
         # A task of its own: only the function and what is around it shall meet the cancellation.
         self._job = asyncio.create_task(self._run(), name="moorings: program")
-        with self._shutdown.heeding(begin_drain):
-            try:
-                await asyncio.wait([self._job])
-            except asyncio.CancelledError:  # the loop is wound up: by a task's sys.exit(), say
+        self._loop = asyncio.get_running_loop()
+        self._begin_drain()
+        try:
+            await asyncio.wait([self._job])
+        except asyncio.CancelledError:  # the loop is wound up: by a task's sys.exit(), say
+            if not self._job.cancelling():  # twice would cut its clean-up short
                 self._job.cancel()
-                await undisturbed(self._job)
+            await undisturbed(self._job)
         if self._drain_job is not None:
             self._drain_job.cancel()
         if not (self._ended_by_us and self._job.cancelled()):
@@ -48,8 +58,9 @@ class _AsyncioRun:
         with self._program.keeping():
             await self._program.run(_forever)
 
-    def _begin_drain(self, number: int) -> None:
-        if not self._job.done():  # a signal may come in the very last moment
+    def _begin_drain(self) -> None:
+        number, self._early = self._early, None
+        if number is not None and not self._job.done():  # in the very last moment
             self._drain_job = asyncio.create_task(self._drain(number), name="moorings: drain")
 
     async def _drain(self, number: int) -> None:

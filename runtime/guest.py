@@ -108,7 +108,7 @@ class Guest:
         """Whether nobody may enter any more."""
         # The guard may have been cancelled in this very turn of the loop.
         guarded = self._guard is not None and not self._guard.cancelling()
-        return self._scope.cancel_called or not guarded
+        return not self.is_running() or self._scope.cancel_called or not guarded
 
     def is_running(self) -> bool:
         """Whether anything of trio's may be touched."""

@@ -145,10 +145,13 @@ class _Stay:
 
     def _interrupt(self) -> None:
         """End the block, unless it ends already: its kernel is gone."""
-        gone = self._task is None or self._guest.loop.is_closed()
-        if not (gone or self._leaving or self._interrupted):
-            # False: that task is over, and another one will leave the block.
-            self._interrupted = self._task is not None and self._task.cancel()
+        task = self._task
+        if task is None or self._leaving or self._interrupted or self._guest.loop.is_closed():
+            return
+        if self._guest.is_ending() and task.cancelling() > self._cancellations:
+            return  # cancelled with all of its loop, as our guard was: twice would cut it short
+        # False: that task is over, and another one will leave the block.
+        self._interrupted = task.cancel()
 
     def _guest_ended(self, ended: asyncio.Future[None]) -> None:
         error = ended.exception()

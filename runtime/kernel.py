@@ -48,6 +48,9 @@ logger = logging.getLogger("moorings")
 
 HEARTBEAT = 0.25
 """How often the kernel proves that it is alive, and looks for stale connections, in seconds."""
+LINGER = 2.0
+"""How long a client that was replaced is kept for those who hold a handle of it, in seconds: a
+request that waits for something else between two calls finishes on the client it began with."""
 STALLED_AFTER = 5.0
 """A heartbeat that is older than this, in seconds, means that the kernel is not running."""
 ROOT_INTENSITY, ROOT_PERIOD = 3, 60.0
@@ -97,7 +100,7 @@ class Kernel:
         self.announcer = Announcer(observers, redactor)
         self.changed: HostEvent | None = None  # while anybody waits for any change
         self.close_by = math.inf  # on trio's clock, once closing has begun
-        self._retired: list[tuple[Connection, Client]] = []
+        self._retired: list[tuple[float, Connection, Client]] = []
         self._scopes: set[trio.CancelScope] = set()
         self._nursery: trio.Nursery
         self._token: trio.lowlevel.TrioToken
@@ -183,16 +186,26 @@ class Kernel:
         self._nursery.start_soon(self._guarded, function, *args, name=function.__qualname__)
 
     def retire(self, connection: Connection, client: Client) -> None:
-        """Close a client that nobody uses any more, at the next heartbeat: recovery comes first."""
+        """Close a client that has been replaced, at a heartbeat: recovery comes first.
+
+        One that was handed out is kept for a while, unless the kernel closes.
+        """
         client.actor = None
         if client.native is not None:
-            self._retired.append((connection, client))
+            due = self.now() + (LINGER if client.counted else 0.0)
+            self._retired.append((due, connection, client))
 
     def _close_retired(self) -> None:
-        retired, self._retired = self._retired, []
-        for connection, client in retired:
-            # Not guarded: it shields itself, is bounded, and lets nothing out.
-            self._nursery.start_soon(self.close, connection, client)
+        if not self._retired:
+            return
+        retired, self._retired, now = self._retired, [], self.now()
+        for entry in retired:
+            due, connection, client = entry
+            if due > now and not self.closing:
+                self._retired.append(entry)
+            else:
+                # Not guarded: it shields itself, is bounded, and lets nothing out.
+                self._nursery.start_soon(self.close, connection, client)
 
     def closed_by(self, connection: Connection) -> float:
         """When a client that is closed from now on has to be closed, on trio's clock."""

@@ -34,6 +34,10 @@ _PASSING: Final = frozenset(
 )
 
 
+SOON: Final = 5
+"""When to come back to a database whose return ends its backoff at once, in seconds at most."""
+
+
 def find_manager(scope: Scope) -> ConnectionManager | None:
     """The manager of the application that `scope` belongs to, if there is one.
 
@@ -54,9 +58,14 @@ def detail(status: ConnectionStatus | None) -> str:
 
 
 def retry_after(status: ConnectionStatus | None) -> dict[str, str]:
-    """The header that says when to come back: at the next attempt, if one is set; at least 1 s."""
+    """The header that says when to come back: at the next attempt, if one is set; at least 1 s.
+
+    At most `SOON` where the server's return would end the backoff before that.
+    """
     upcoming = None if status is None else status.next_attempt_at
     seconds = 1 if upcoming is None else max(1, math.ceil(upcoming - time.time()))
+    if status is not None and status.reason is not None and status.reason.heals_by_itself:
+        seconds = min(seconds, SOON)
     return {"Retry-After": str(seconds)}
 
 

@@ -315,3 +315,29 @@ def test_a_second_ctrl_c_while_clients_close_still_ends_the_process(tmp_path: Pa
     assert ended.stdout.split()[:2] == ["connecting", "ready"]
     assert ended.stdout.split()[-1] == "interrupted"
     assert ended.returncode == 0
+
+
+def test_a_task_that_holds_the_block_cleans_up_while_the_loop_is_wound_up(tmp_path: Path) -> None:
+    """It is cancelled once: what its `finally` awaits is not cut short."""
+    ended = run(
+        tmp_path,
+        """
+        async def worker():
+            async with opened() as connections:
+                await connections.wait_ready()
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    await asyncio.sleep(0.2)
+                    print("cleaned", flush=True)
+
+        async def main():
+            task = asyncio.create_task(worker())
+            await asyncio.sleep(1.0)
+            return task
+
+        asyncio.run(main())
+        """,
+    )
+    assert ended.stdout.split() == ["connecting", "ready", "stopped", "cleaned"]
+    assert (ended.returncode, ended.stderr) == (0, "")

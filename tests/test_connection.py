@@ -19,6 +19,7 @@ from moorings.errors import (
     RestartIntensityExceeded,
 )
 from moorings.providers.contract import Signal
+from moorings.runtime.kernel import HEARTBEAT, LINGER
 from moorings.runtime.protocols import BaseServiceProtocol, DocumentsDatabaseProtocol
 from moorings.runtime.state import Event, State
 from moorings.runtime.timers import GRANULARITY
@@ -909,6 +910,23 @@ async def test_restart_on_ready_swaps_without_leaving_ready(
         nursery.cancel_scope.cancel()
     assert all(states)
     assert world.path() == ["start", "established", "stop"]
+
+
+async def test_a_replaced_client_is_kept_a_while_for_those_who_hold_a_handle(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """A request that waits for something else between two calls ends as it began."""
+    async with world.open() as manager:
+        await manager.get_database()
+        await manager.restart("db")
+        old = world["db"].clients[0]
+        await trio.sleep(LINGER - 0.01)
+        assert not old.closed
+        await trio.sleep(2 * HEARTBEAT)
+        assert old.closed == 1
+        await manager.restart("db")
+    assert world["db"].clients[1].closed == 1  # at once: nobody may use it any more
+    assert trio.current_time() < LINGER + 2.0
 
 
 @pytest.mark.parametrize("call", ["open", "ping", "verify"])

@@ -561,3 +561,31 @@ async def lives(provider: Provider, url: str, times: int) -> None:
     names = sorted(thread.name for thread in threading.enumerate())
     assert no_more_than(before), f"{before} before, {held()} now: {names}"
     assert provider.pools == ()
+
+
+@PLAIN
+def test_closing_waits_for_no_monitor_that_connects_to_a_frozen_server(
+    mongod_factory: MongodFactory, on_asyncio: Run, pymongo_sockets_collected: None
+) -> None:
+    """PyMongo's own `close` joins its monitors, however long they take to give up."""
+    server = mongod_factory()
+
+    async def main() -> float:
+        provider = PyMongoProvider("frozen")
+        provider.close_timeout = 0.8
+        options = {"connectTimeoutMS": 8000}
+        url = {"url": server.url, "database_name": "x", "options": options}
+        handle = await provider.open(provider.settings_model.model_validate(url), Ear())
+        server.freeze()
+        pinging = asyncio.create_task(provider.ping(handle))
+        await asyncio.sleep(0)
+        pinging.cancel()
+        began = asyncio.get_running_loop().time()
+        with contextlib.suppress(TimeoutError):
+            await provider.close(handle)
+        return asyncio.get_running_loop().time() - began
+
+    try:
+        assert on_asyncio(main) < 3.0
+    finally:
+        server.thaw()

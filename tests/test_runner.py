@@ -65,6 +65,22 @@ async def cancels_everything(connections):
 async def cancels_itself(connections):
     raise asyncio.CancelledError
 
+async def blocks_a_thread(connections):
+    import threading
+    print("blocked", flush=True)
+    await asyncio.to_thread(threading.Event().wait)
+
+async def leaves_by_a_task(connections):
+    async def leave():
+        raise SystemExit(3)
+
+    leaving = asyncio.create_task(leave())
+    try:
+        await sleep_forever()
+    finally:
+        await asyncio.sleep(0.2)
+        print("cleaned up", flush=True)
+
 async def swallows_and_returns(connections):
     print("waiting", flush=True)
     try:
@@ -508,3 +524,29 @@ def test_errors_have_statuses() -> None:
     assert status_of(moorings.ConnectionNotReady("closed")) == ExitStatus.UNAVAILABLE
     assert status_of(moorings.RestartIntensityExceeded("root", "a", 4)) == ExitStatus.SOFTWARE
     assert status_of(ValueError()) == ExitStatus.FAILED
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_while_the_loop_waits_for_a_thread(
+    run_on_asyncio: Run, second: signal.Signals
+) -> None:
+    """`asyncio.run` waits for threads at its very end, when all of ours has stopped."""
+    program = run_on_asyncio("app:blocks_a_thread")
+    program.said("blocked")
+    program.signal(signal.SIGTERM)
+    program.said("shutting down")
+    program.signal(second)
+    assert program.ended() == 128 + second
+
+
+def test_a_thread_that_never_ends_is_left_behind_with_70(run_on_asyncio: Run) -> None:
+    program = run_on_asyncio("app:blocks_a_thread", MOORINGS_RUNTIME__SHUTDOWN_TIMEOUT="0.5")
+    program.said("blocked")
+    program.signal(signal.SIGTERM)
+    assert program.ended() == 70
+
+
+def test_a_task_that_exits_lets_the_function_clean_up(run_on_asyncio: Run) -> None:
+    program = run_on_asyncio("app:leaves_by_a_task")
+    assert program.ended() == 3
+    assert "cleaned up" in program.stdout
