@@ -60,6 +60,7 @@ class Ledger:
         self.causes: set[str] = set()
         self.expected: Expected | None = None
         self.ending = False
+        self.ending_at = 0.0
         self.escalated = False
         self.last_end = 0.0
 
@@ -119,7 +120,8 @@ class Ledger:
         else:
             self._violated(f"{id} runs, and neither a restart nor a command is why")
             entry = self.entries.setdefault(id, Entry(self._policy(id)))
-        if self.ending and not starts:
+        # A task that was about to run does, before the one that stops it has its turn.
+        if self.ending and not starts and trio.current_time() > self.ending_at:
             self._violated(f"{id} runs in a supervisor that ends")
         entry.leave()
         self.causes.discard(id)
@@ -147,10 +149,8 @@ class Ledger:
                     self._violated(f"{id} is started before {other}")
 
     def _check_start_order(self, id: str, starts: list[Command]) -> None:
-        for command in starts:
-            before = command.ids[: command.ids.index(id)]
-            if command.name == "start_children" and not command.came_up >= set(before):
-                self._violated(f"{id} is started before those listed before it are up")
+        if not any(c.came_up >= set(c.ids[: c.ids.index(id)]) for c in starts):
+            self._violated(f"{id} is started before those listed before it are up")
 
     def came_up(self, id: str) -> None:
         self._log(f"{id} is up")
@@ -216,7 +216,8 @@ class Ledger:
                 now = trio.current_time()
                 entry.overdue_told = True
                 since = now if entry.cancelled_at is None else entry.cancelled_at
-                if not entry.alive or now - since < event.shutdown:
+                rests = entry.restarting and event.shutdown == 0  # told before it can wake up
+                if not (entry.alive or rests) or now - since < event.shutdown:
                     self._violated(f"{event.id} is said to be overdue")
             case Escalated():
                 self._escalated(event, entry)
@@ -327,7 +328,8 @@ class Ledger:
                 self._violated(f"gave up because of {event.id}, which had not ended")
         elif not self._fulfil(event.id, "Escalated"):
             self._violated(f"gave up because of {event.id}, too soon")
-        self.ending = self.escalated = True
+        self.escalated = True
+        self._end()
 
     def _shutting_down(self, event: ShuttingDown, entry: Entry) -> None:
         self.simulation.result.shutdowns += 1
@@ -337,7 +339,7 @@ class Ledger:
         others = [i for i, e in self.entries.items() if i != event.id and self._is_active(i, e)]
         if self.tree.auto_shutdown == "all_significant" and others and not as_expected:
             self._violated(f"shuts down while {', '.join(others)} is active")
-        self.ending = True
+        self._end()
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -404,7 +406,11 @@ class Ledger:
     def block_over(self) -> None:
         self._log("block over")
         self._settle()
-        self.ending = True
+        self._end()
+
+    def _end(self) -> None:
+        if not self.ending:
+            self.ending, self.ending_at = True, trio.current_time()
 
     def outcome(self, error: BaseException | None) -> None:
         gave_up = [

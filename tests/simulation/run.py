@@ -77,6 +77,7 @@ class Simulation:
         self.backoff_random = ExactRandom(scenario.seed)
         self.root_scope = trio.CancelScope()
         self.leave = trio.Event()
+        self.root_up = False
         self.over = trio.Event()
         self.waiting: dict[int, str] = {}
 
@@ -254,6 +255,7 @@ class Simulation:
                 task_status.started((tree.policy.id, number))
                 if parent is not None:
                     await trio.sleep_forever()
+                self.root_up = True
                 await self.leave.wait()
                 if self.scenario.end == "raise":
                     raise Boom("the block")
@@ -282,7 +284,8 @@ class Simulation:
             nursery.start_soon(self.do, index, step)
         await trio.sleep_until(self.scenario.end_at)
         self.log(f"end: {self.scenario.end}")
-        if self.scenario.end == "cancel":
+        # A block that has yet to start its children does not listen.
+        if self.scenario.end == "cancel" or not self.root_up:
             self.root_scope.cancel()
         else:
             self.leave.set()
