@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .run import Simulation
+    from .world import Policy
 
 
 @dataclass(eq=False)
@@ -98,7 +99,7 @@ class Ledger:
 
     # -- children's bodies --------------------------------------------------------------------
 
-    def began(self, id: str, number: int) -> None:
+    def began(self, id: str, number: int, policy: Policy) -> None:
         self._log(f"{id} #{number} began")
         self._settle()
         starts = self._asked(id, "start_child", "start_children")
@@ -112,27 +113,24 @@ class Ledger:
             entry.starter = "maybe" if restarts else "group" if grouped else None
         elif starts:
             self.entries.pop(id, None)  # at the end of the start order
-            entry = self.entries[id] = Entry(starts[0].nodes[id].policy)
+            entry = self.entries[id] = Entry(policy)
             entry.starter = "command"
             self._check_start_order(id, starts)
         elif entry is not None and restarts:
             entry.starter = "command"
         else:
             self._violated(f"{id} runs, and neither a restart nor a command is why")
-            entry = self.entries.setdefault(id, Entry(self._policy(id)))
+            entry = self.entries.setdefault(id, Entry(policy))
         # A task that was about to run does, before the one that stops it has its turn.
         if self.ending and not starts and trio.current_time() > self.ending_at:
             self._violated(f"{id} runs in a supervisor that ends")
         entry.leave()
         self.causes.discard(id)
         entry.alive, entry.up, entry.cancelled_at = True, False, None
-        entry.overdue_told = entry.hurried = False
+        entry.overdue_told = entry.hurried = entry.dismissed = False
         entry.begun += 1
-        for command in starts + restarts:
+        for command in [c for c in starts if c.nodes[id].policy is policy] + restarts:
             command.begun.setdefault(id, []).append(number)
-
-    def _policy(self, id: str) -> Any:
-        return next(node.policy for node in self.tree.children if node.policy.id == id)
 
     def _check_restart(self, id: str, entry: Entry, *, hurried: bool) -> None:
         now = trio.current_time()
@@ -145,7 +143,8 @@ class Ledger:
             for other, its in self.entries.items():
                 if other == id:
                     break
-                if its.owed and not self._asked(other):
+                elsewhere = any(self._shares(other, cause) for cause in self.causes - {id})
+                if its.owed and not elsewhere and not self._asked(other):
                     self._violated(f"{id} is started before {other}")
 
     def _check_start_order(self, id: str, starts: list[Command]) -> None:
@@ -189,8 +188,9 @@ class Ledger:
         entry.alive = False
         self.last_end = trio.current_time()
         since = entry.cancelled_at
-        overdue = since is not None and trio.current_time() - since > entry.policy.shutdown
-        if overdue and not entry.overdue_told and not self._is_excused(id) and self.ending:
+        budget = entry.policy.shutdown
+        overdue = since is not None and trio.current_time() - since > budget
+        if overdue and not entry.dismissed and not entry.overdue_told and not self._is_excused(id) and self.ending:
             self._violated(f"{id} outlived its {entry.policy.shutdown} s, and nobody was told")
 
     # -- events -------------------------------------------------------------------------------
@@ -200,6 +200,8 @@ class Ledger:
         entry = self.entries.get(event.id)
         self._log(f"{type(event).__name__} {event.id} {_details(event)}")
         if entry is None:
+            if isinstance(event, ChildUnstopped) and event.shutdown == 0:
+                return  # stopped before it ran, and told at once
             self._violated(f"{event} tells of a child that never ran")
             return
         match event:
@@ -216,8 +218,9 @@ class Ledger:
                 now = trio.current_time()
                 entry.overdue_told = True
                 since = now if entry.cancelled_at is None else entry.cancelled_at
-                rests = entry.restarting and event.shutdown == 0  # told before it can wake up
-                if not (entry.alive or rests) or now - since < event.shutdown:
+                if event.shutdown == 0:
+                    return  # told at once, even of one that rests
+                if not entry.alive or now - since < event.shutdown:
                     self._violated(f"{event.id} is said to be overdue")
             case Escalated():
                 self._escalated(event, entry)
@@ -230,7 +233,7 @@ class Ledger:
         if entry.alive:
             self._violated(f"{id} is said to have ended")
         if event.stopping:
-            commanded = self._is_excused(id)
+            commanded = entry.dismissed or self._is_excused(id)
             entry.owed = not (self.ending or commanded or entry.policy.restart == "temporary")
             return
         if entry.cancelled_at is not None:
@@ -241,10 +244,15 @@ class Ledger:
             entry.due = entry.counts = entry.starter == "group"
             return
         optional = not entry.up and entry.starter == "maybe"
+        falls = any(self._shares(id, cause) for cause in self.causes)
         if not runs_again(entry.policy, error):
-            self._ended_for_good(id, entry, optional=optional)
+            if not falls:
+                self._ended_for_good(id, entry, optional=optional)
             return
         own, counts = spend(entry, now)
+        if falls and counts:
+            entry.starter, entry.own = "maybe", own  # unless its turn comes before
+            return
         if self.group and counts:
             entry.due, entry.counts = not optional, True
             entry.own = own
@@ -367,6 +375,8 @@ class Ledger:
             self.commands.remove(command)
             for id in command.ids:
                 self.excused[id] = trio.current_time()
+                if name == "terminate_child" and id in self.entries:
+                    self.entries[id].dismissed |= self.entries[id].cancelled_at is not None
 
     def _ask(self, command: Command) -> None:
         for id in command.ids:

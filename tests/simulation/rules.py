@@ -22,6 +22,7 @@ class Entry:
     ended: int = 0
     cancelled_at: float | None = None
     overdue_told: bool = False
+    dismissed: bool = False  # by a command that did not wait for its end
     restarting: bool = False  # said to be restarted, and has not run since
     alone: bool = False  # that restart is within its own budget
     hurried: bool = False

@@ -133,7 +133,7 @@ class Simulation:
         life = worker.lives[min(number, len(worker.lives) - 1)]
         self.result.lives[life.kind] = self.result.lives.get(life.kind, 0) + 1
         name = worker.policy.id
-        ledger.began(name, number)
+        ledger.began(name, number, worker.policy)
         asked[:] = [trio.Event()]
         how = "cancelled"
         try:
@@ -209,7 +209,7 @@ class Simulation:
         name = tree.policy.id
         ledger = Ledger(self, path, tree)
         if parent is not None:
-            parent.began(name, number)
+            parent.began(name, number, tree.policy)
         how = "return"
         try:
             await self._block(tree, path, ledger, parent, task_status)
