@@ -126,7 +126,8 @@ class Group:
             other.end_pending = None
             if self._runner.stopping:
                 return
-            if owed:  # a temporary one is forgotten by now
+            kept = self._runner.children.get(other.spec.id) is other  # a temporary one is not
+            if owed and kept:
                 other.state = ChildState.RESTARTING
 
     async def _restart(self, child: Child) -> None:

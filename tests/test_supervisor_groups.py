@@ -621,3 +621,20 @@ async def test_who_waits_behind_another_cause_is_left_to_that_one(
         await supervisor.terminate_child("a")
         await wait_all_tasks_blocked()
         assert family.news() == "+b +c +d +e +g"
+
+
+@GROUPS
+async def test_terminating_one_that_falls_with_its_group_and_is_temporary_is_no_error(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    """It is forgotten by the time the command has its turn; it was once taken for one to revive."""
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        await supervisor.start_child(family.spec("a"))
+        await supervisor.start_child(
+            family.spec("b", stubborn=1, restart=Restart.TEMPORARY),
+        )
+        await supervisor.start_child(family.spec("c"))
+        await family.crash("a")
+        await supervisor.terminate_child("b")
+        await wait_all_tasks_blocked()
+        assert states(supervisor) == {"a": "running", "c": "running"}
