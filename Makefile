@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-prometheus test-odms test-faults coverage check bench clean
+.PHONY: help run test test-prometheus test-odms test-faults soak-supervision \
+	planted-bugs coverage check bench clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -50,6 +51,13 @@ test-odms: $(VENV)/.dev $(VENV)/beanie1/.created $(VENV)/beanie2/.created ## Bea
 
 test-faults: $(VENV)/.dev ## outages and elections at the default settings; takes minutes
 	$(BIN)/python -m pytest -m slow
+
+SEEDS ?= 100000
+soak-supervision: $(VENV)/.dev ## random supervision trees against OTP's rules (SEEDS=100000)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+planted-bugs: $(VENV)/.dev ## does the simulation find the bugs in tests/simulation/bugs?
+	$(BIN)/python -m tests.simulation.planted
 
 check: $(VENV)/.dev ## lint, types, imports
 	$(BIN)/ruff check .

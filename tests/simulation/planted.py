@@ -20,6 +20,11 @@ COPIED = ("__init__.py", "errors.py", "supervisors", "tests/simulation")
 LONGEST = 300  # seconds: a bug may be one that never ends
 
 
+def patches() -> dict[str, Path]:
+    """The planted bugs by name."""
+    return {patch.stem: patch for patch in sorted((HERE / "bugs").glob("*.patch"))}
+
+
 def find(patch: Path, seeds: int) -> str | None:
     """What the simulation says about the bug; None: nothing."""
     with tempfile.TemporaryDirectory() as folder:
@@ -67,10 +72,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", help="of patches, without the suffix; none: all")
     parser.add_argument("--seeds", type=int, default=2000, help="how many to try for each")
     chosen = parser.parse_args(arguments)
-    names = chosen.names or sorted(patch.stem for patch in (HERE / "bugs").glob("*.patch"))
+    planted = patches()
+    names = chosen.names or list(planted)
     missed = 0
     for name in names:
-        found = find(HERE / "bugs" / f"{name}.patch", chosen.seeds)
+        found = find(planted[name], chosen.seeds)
         missed += found is None
         print(f"{name}: {found or 'NOT FOUND'}", flush=True)
     print(f"{len(names) - missed} of {len(names)} planted bugs found")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ from .ledger import Ledger
 from .world import TICK, Scenario, Step, Tree, Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .world import Life
 
 FOREVER = 2_000.0  # virtual seconds: who still waits then was forgotten
@@ -404,14 +407,26 @@ def _tasks(task: trio.lowlevel.Task | None) -> list[trio.lowlevel.Task]:
 
 def simulate(scenario: Scenario) -> Result:
     """Run a scenario; the same one always runs the same way."""
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
-    trio_run._r.seed(scenario.seed)
-    logging.getLogger("moorings.supervisors").setLevel(logging.CRITICAL + 1)
     simulation = Simulation(scenario)
-    try:
-        trio.run(simulation.main, clock=MockClock(autojump_threshold=0))
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        simulation.result.violations.append(f"the run itself broke: {error!r}")
+    with _deterministic(scenario.seed):
+        try:
+            trio.run(simulation.main, clock=MockClock(autojump_threshold=0))
+        except (Exception, Livelock, trio.Cancelled) as error:
+            simulation.result.violations.append(f"the run itself broke: {error!r}")
     return simulation.result
+
+
+@contextmanager
+def _deterministic(seed: int) -> Iterator[None]:
+    """Seed trio's order of tasks, and keep the supervisors' reports out of the log."""
+    before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
+    logger = logging.getLogger("moorings.supervisors")
+    disabled, logger.disabled = logger.disabled, True
+    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    trio_run._r.seed(seed)
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before[0]
+        trio_run._r.setstate(before[1])
