@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
-import trio.testing
 import trio._core._run as trio_run  # its randomness is seeded here
+import trio.testing
 from trio.testing import MockClock
 
 from moorings.supervisors import (
@@ -411,7 +411,7 @@ def simulate(scenario: Scenario) -> Result:
     with _deterministic(scenario.seed):
         try:
             trio.run(simulation.main, clock=MockClock(autojump_threshold=0))
-        except (Exception, Livelock, trio.Cancelled) as error:
+        except (Exception, Livelock, trio.Cancelled) as error:  # noqa: BLE001 - whatever it is, it is told
             simulation.result.violations.append(f"the run itself broke: {error!r}")
     return simulation.result
 

@@ -162,11 +162,9 @@ class _Maker:
         first = self.life(last=True)
         if lives and lives[0].kind != "crash" and self.chance(0.7):
             lives[0] = Life("crash", after=self.time(12))  # a tree that cannot start is dull
-        return Worker(
-            self.policy(parent_shuts_down), (*lives, first), ask=self.chance(0.15)
-        )
+        return Worker(self.policy(parent_shuts_down), (*lives, first), ask=self.chance(0.15))
 
-    def tree(self, level: int, parent_shuts_down: bool = False) -> Tree:
+    def tree(self, level: int, *, parent_shuts_down: bool = False) -> Tree:
         strategy = self.random.choices(
             ("one_for_one", "one_for_all", "rest_for_one"), (40, 30, 30)
         )[0]
@@ -177,7 +175,11 @@ class _Maker:
         children: list[Worker | Tree] = []
         for _ in range(self.random.randint(2, 6 if level > 1 else 8)):
             nested = level < self.levels and (self.chance(0.3) or (level == 1 and not children))
-            child = self.tree(level + 1, shuts_down) if nested else self.worker(shuts_down)
+            child = (
+                self.tree(level + 1, parent_shuts_down=shuts_down)
+                if nested
+                else self.worker(shuts_down)
+            )
             children.insert(self.random.randint(0, len(children)), child)
         return Tree(
             policy,
