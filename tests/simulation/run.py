@@ -27,6 +27,7 @@ from moorings.supervisors import (
 )
 
 from .ledger import Ledger
+from .looking import compare
 from .world import TICK, Scenario, Step, Tree, Worker
 
 if TYPE_CHECKING:
@@ -345,7 +346,7 @@ class Simulation:
                 await self.over.wait()
             await trio.testing.wait_all_tasks_blocked()
             for supervisor, ledger in list(self.open.values()):
-                ledger.compare(supervisor)
+                compare(ledger, supervisor)
 
     async def watch(self) -> None:
         """Whoever sleeps for ever is woken by force, whatever shields it, and told on."""

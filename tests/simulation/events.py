@@ -1,0 +1,212 @@
+"""What a supervisor says, against what has to follow by the rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from moorings.supervisors import (
+    ChildEnded,
+    ChildRestarting,
+    ChildStarted,
+    ChildUnstopped,
+    Escalated,
+    ShuttingDown,
+    SupervisorEvent,
+)
+
+from .rules import Entry, Expected, runs_again, spend, within
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+
+class Events:
+    """Enters the events of one supervisor in its book."""
+
+    def __init__(self, book: Ledger) -> None:
+        self.book = book
+
+    def saw(self, event: SupervisorEvent) -> None:
+        """The supervisor's observer."""
+        entry = self.book.entries.get(event.id)
+        self.book.log(f"{type(event).__name__} {event.id} {_details(event)}")
+        if entry is not None:
+            self._enter(event, entry)
+        elif not (isinstance(event, ChildUnstopped) and event.shutdown == 0):
+            # (One that is stopped before it ran is told of at once.)
+            self.book.violated(f"{event} tells of a child that never ran")
+
+    def _enter(self, event: SupervisorEvent, entry: Entry) -> None:
+        match event:
+            case ChildStarted():
+                if not (entry.alive and entry.up):
+                    self.book.violated(f"{event.id} is said to be up")
+            case ChildEnded():
+                self.book.settle()
+                self._ended(event, entry)
+            case ChildRestarting():
+                self._restarting(event, entry)
+            case ChildUnstopped():
+                self._unstopped(event, entry)
+            case Escalated():
+                self._escalated(event, entry)
+            case ShuttingDown():
+                self._shutting_down(event, entry)
+
+    def _unstopped(self, event: ChildUnstopped, entry: Entry) -> None:
+        self.book.simulation.result.unstopped += 1
+        now = trio.current_time()
+        entry.overdue_told = True
+        if event.shutdown == 0:
+            return  # told at once, even of one that rests
+        since = now if entry.cancelled_at is None else entry.cancelled_at
+        if not entry.alive or now - since < event.shutdown:
+            self.book.violated(f"{event.id} is said to be overdue")
+
+    def _ended(self, event: ChildEnded, entry: Entry) -> None:
+        child, error, now = event.id, event.error, trio.current_time()
+        entry.ended += 1
+        if entry.alive:
+            self.book.violated(f"{child} is said to have ended")
+        if event.stopping:
+            commanded = entry.dismissed or self.book.is_excused(child)
+            entry.owed = not (self.book.ending or commanded or entry.policy.restart == "temporary")
+            return
+        if entry.cancelled_at is not None:
+            self.book.violated(f"{child} was stopped, and is said to have ended by itself")
+        if self.book.ending:
+            return
+        if not entry.up and entry.starter in {"command", "group"}:
+            entry.due = entry.counts = entry.starter == "group"
+            return
+        optional = not entry.up and entry.starter == "maybe"
+        falls = any(self.book.shares(child, cause) for cause in self.book.causes)
+        if not runs_again(entry.policy, error):
+            if not falls:
+                self._ended_for_good(child, entry, optional=optional)
+            return
+        own, counts = spend(entry, now)
+        if falls and counts:
+            entry.starter, entry.own = "maybe", own  # unless its turn comes before
+            return
+        if self.book.group and counts:
+            entry.due, entry.counts = not optional, True
+            entry.own = own
+            return
+        upward = (
+            within([*self.book.upward, now], now, self.book.tree.period)
+            if counts
+            else self.book.upward
+        )
+        what = (
+            "Escalated" if len(upward) > self.book.tree.intensity and counts else "ChildRestarting"
+        )
+        self.book.expected = Expected(child, what, optional, own, upward)
+
+    def _ended_for_good(self, child: str, entry: Entry, *, optional: bool) -> None:
+        if not entry.policy.significant:
+            return
+        others = [e for i, e in self.book.entries.items() if i != child and self._is_active(i, e)]
+        if self.book.tree.auto_shutdown == "any_significant" or not others:
+            optional |= any(c.name != "terminate_child" for c in self.book.commands)
+            if self.book.group:
+                entry.finished = not self.book.commands
+            else:
+                self.book.expected = Expected(child, "ShuttingDown", optional)
+
+    def _is_active(self, child: str, entry: Entry) -> bool:
+        running = entry.alive and entry.cancelled_at is None
+        active = running or entry.restarting or entry.spawned or entry.owed or entry.due
+        return entry.policy.significant and active and not self.book.asked(child, "terminate_child")
+
+    def _count(self, now: float) -> list[float]:
+        """The supervisor's budget after one more restart."""
+        return within([*self.book.upward, now], now, self.book.tree.period)
+
+    def _fulfil(self, child: str, event: str) -> bool:
+        """Whether this event is the expected one."""
+        expected = self.book.expected
+        if expected is None or (expected.id, expected.event) != (child, event):
+            self.book.settle()
+            return False
+        self.book.expected = None
+        if expected.own is not None:
+            self.book.entries[child].own = expected.own
+        if expected.upward is not None:
+            self.book.upward = expected.upward
+        return True
+
+    def _restarting(self, event: ChildRestarting, entry: Entry) -> None:
+        child, now, policy = event.id, trio.current_time(), entry.policy
+        self.book.simulation.result.restarts += 1
+        if self.book.ending:
+            self.book.violated(f"{child} is restarted in a supervisor that ends")
+        if policy.restart == "temporary":
+            self.book.violated(f"{child} is temporary, and restarted")
+        if event.reason == "exit" and policy.restart != "permanent":
+            self.book.violated(f"{child} is {policy.restart}, ended normally, and is restarted")
+        low, high = policy.backoff or (0.0, 0.0)
+        if event.reason != "sibling" and not low <= event.delay <= high:
+            self.book.violated(f"{child} rests {event.delay} s, not between {low} and {high}")
+        entry.alone = self._fulfil(child, "ChildRestarting") and self.book.group
+        if event.reason == "sibling":
+            if not self.book.group:
+                self.book.violated(f"{child} is restarted for a sibling's sake")
+        elif self.book.group and not entry.alone:
+            self._group_restart(child, entry, now)
+        elif not self.book.group and entry.alive:
+            self.book.violated(f"{child} is restarted while it runs")
+        entry.leave()
+        entry.restarting, entry.told_at, entry.delay = True, now, event.delay
+
+    def _group_restart(self, child: str, entry: Entry, now: float) -> None:
+        if not (entry.due or entry.starter == "maybe"):
+            self.book.violated(f"{child} is restarted, and had not ended")
+        self.book.upward = self._count(now)
+        if len(self.book.upward) > self.book.tree.intensity:
+            self.book.violated(
+                f"{len(self.book.upward)} restarts in {self.book.tree.period} s, no escalation"
+            )
+        self.book.causes.add(child)
+        for other, its in self.book.entries.items():
+            if self.book.shares(other, child):
+                its.due = its.finished = False  # whoever falls with it has no end of its own
+
+    def _escalated(self, event: Escalated, entry: Entry) -> None:
+        self.book.simulation.result.escalations += 1
+        if self.book.group:
+            self.book.settle()
+            now = trio.current_time()
+            self.book.upward = self._count(now)
+            if len(self.book.upward) <= self.book.tree.intensity:
+                self.book.violated(f"gave up after {len(self.book.upward)} restarts")
+            if not (entry.due or entry.starter == "maybe"):
+                self.book.violated(f"gave up because of {event.id}, which had not ended")
+        elif not self._fulfil(event.id, "Escalated"):
+            self.book.violated(f"gave up because of {event.id}, too soon")
+        self.book.escalated = True
+        self.book.end()
+
+    def _shutting_down(self, event: ShuttingDown, entry: Entry) -> None:
+        self.book.simulation.result.shutdowns += 1
+        as_expected = self._fulfil(event.id, "ShuttingDown")
+        if not entry.policy.significant or self.book.tree.auto_shutdown == "never":
+            self.book.violated(f"shuts down because of {event.id}, which is not significant")
+        others = [
+            i for i, e in self.book.entries.items() if i != event.id and self._is_active(i, e)
+        ]
+        if self.book.tree.auto_shutdown == "all_significant" and others and not as_expected:
+            self.book.violated(f"shuts down while {', '.join(others)} is active")
+        self.book.end()
+
+
+def _details(event: SupervisorEvent) -> str:
+    match event:
+        case ChildEnded():
+            return f"error={event.error!r} stopping={event.stopping}"
+        case ChildRestarting():
+            return f"{event.reason} after {event.delay} s"
+        case _:
+            return ""
