@@ -1,0 +1,233 @@
+"""Children that live as their scenario has it, and tell their supervisor's book what happens."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from moorings.supervisors import (
+    AutoShutdown,
+    Backoff,
+    ChildSpec,
+    Restart,
+    Strategy,
+    Supervisor,
+    TaskStatus,
+    open_supervisor,
+)
+
+from .ledger import Ledger
+from .world import TICK, Tree, Worker
+
+if TYPE_CHECKING:
+    from .run import Simulation
+    from .world import Life
+
+
+class Boom(Exception):
+    """A child's crash."""
+
+
+class ExactRandom(random.Random):
+    """Delays on the grid of all other times, so that they add up exactly."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return round(super().uniform(a, b) / TICK) * TICK
+
+
+class Children:
+    """The children of one simulation, leaves and supervisors."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.backoff_random = ExactRandom(simulation.scenario.seed)
+
+    def spec(self, node: Worker | Tree, ledger: Ledger) -> ChildSpec:
+        policy = node.policy
+        path = f"{ledger.path}/{policy.id}"
+        asked: list[trio.Event] = []  # of the present incarnation
+        ask = None
+        if isinstance(node, Tree):
+            run = partial(self.supervise, node, path, ledger)
+        else:
+            run = partial(self.work, node, path, ledger, asked)
+            ask = partial(_set_last, asked) if node.ask else None
+        budget = policy.budget or (None, None)
+        return ChildSpec(
+            policy.id,
+            run,
+            restart=Restart(policy.restart),
+            shutdown=policy.shutdown,
+            significant=policy.significant,
+            intensity=budget[0],
+            period=budget[1],
+            ask=ask,
+            backoff=Backoff(*policy.backoff, random=self.backoff_random)
+            if policy.backoff
+            else None,
+        )
+
+    async def work(
+        self,
+        worker: Worker,
+        path: str,
+        ledger: Ledger,
+        asked: list[trio.Event],
+        *,
+        task_status: TaskStatus,
+    ) -> None:
+        """A leaf."""
+        number = self.simulation.incarnations[path] = self.simulation.incarnations.get(path, -1) + 1
+        life = worker.lives[min(number, len(worker.lives) - 1)]
+        self.simulation.result.lives[life.kind] = self.simulation.result.lives.get(life.kind, 0) + 1
+        name = worker.policy.id
+        ledger.began(name, number, worker.policy)
+        asked[:] = [trio.Event()]
+        how = "cancelled"
+        try:
+            if worker.ask:
+                how = await self._live_asked(life, asked[0], name, number, ledger, task_status)
+            else:
+                try:
+                    how = await self._live(life, name, number, ledger, task_status)
+                except trio.Cancelled:
+                    ledger.cancelled(name)
+                    how = await self._stop(life)
+                    if how == "cancelled":
+                        raise
+            if how.startswith("crash"):
+                raise Boom(f"{path} #{number}")
+        finally:
+            ledger.over(name, how)
+
+    async def _live(
+        self, life: Life, name: str, number: int, ledger: Ledger, task_status: TaskStatus
+    ) -> str:
+        if life.up:
+            await trio.sleep(life.up)
+        if life.kind == "never_starts":
+            await trio.sleep_forever()
+        if life.kind in {"crash_at_start", "exit_at_start"}:
+            return life.kind
+        ledger.came_up(name)
+        task_status.started((name, number))
+        if life.kind == "steady":
+            await trio.sleep_forever()
+        if life.after:
+            await trio.sleep(life.after)
+        return life.kind
+
+    async def _live_asked(
+        self,
+        life: Life,
+        asked: trio.Event,
+        name: str,
+        number: int,
+        ledger: Ledger,
+        task_status: TaskStatus,
+    ) -> str:
+        how = ""
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                async def obey() -> None:
+                    await asked.wait()
+                    scope.cancel()
+
+                nursery.start_soon(obey)
+                how = await self._live(life, name, number, ledger, task_status)
+                nursery.cancel_scope.cancel()
+        if how:
+            return how
+        ledger.cancelled(name)
+        how = await self._stop(life)
+        return "return" if how == "cancelled" else how
+
+    async def _stop(self, life: Life) -> str:
+        with trio.CancelScope(shield=True):
+            if life.linger:
+                await trio.sleep(life.linger)
+        return life.at_stop
+
+    async def supervise(
+        self, tree: Tree, path: str, parent: Ledger | None, *, task_status: TaskStatus
+    ) -> None:
+        """A supervisor, as the root or as a child."""
+        number = self.simulation.incarnations[path] = self.simulation.incarnations.get(path, -1) + 1
+        name = tree.policy.id
+        ledger = Ledger(self.simulation, path, tree)
+        if parent is not None:
+            parent.began(name, number, tree.policy)
+        how = "return"
+        try:
+            await self._block(tree, path, ledger, parent, task_status)
+        except trio.Cancelled:
+            how = "cancelled"
+            raise
+        except BaseException as error:
+            how = "crash"
+            ledger.outcome(error)
+            raise
+        else:
+            ledger.outcome(None)
+        finally:
+            if self.simulation.open.get(path, (None, None))[1] is ledger:
+                del self.simulation.open[path]
+            ledger.closed()
+            if parent is not None:
+                parent.over(name, how)
+
+    async def _block(
+        self,
+        tree: Tree,
+        path: str,
+        ledger: Ledger,
+        parent: Ledger | None,
+        task_status: TaskStatus,
+    ) -> None:
+        number = self.simulation.incarnations[path]
+        async with open_supervisor(
+            name=path,
+            strategy=Strategy(tree.strategy),
+            intensity=tree.intensity,
+            period=tree.period,
+            auto_shutdown=AutoShutdown(tree.auto_shutdown),
+            ordered=tree.ordered,
+            observers=[ledger.saw],
+        ) as supervisor:
+            self.simulation.open[path] = supervisor, ledger
+            try:
+                await self._start(tree, supervisor, ledger)
+                if parent is not None:
+                    parent.came_up(tree.policy.id)
+                task_status.started((tree.policy.id, number))
+                if parent is not None:
+                    await trio.sleep_forever()
+                self.simulation.root_up = True
+                await self.simulation.leave.wait()
+                if self.simulation.scenario.end == "raise":
+                    raise Boom("the block")
+            except trio.Cancelled:
+                if parent is not None and not ledger.ending:
+                    parent.cancelled(tree.policy.id)
+                raise
+            finally:
+                ledger.block_over()
+
+    async def _start(self, tree: Tree, supervisor: Supervisor, ledger: Ledger) -> None:
+        specs = [self.spec(node, ledger) for node in tree.children]
+        nodes = tree.children
+        if tree.nowait:
+            with ledger.command("start_children_nowait", nodes=nodes) as done:
+                done(supervisor.start_children_nowait(specs))
+        else:
+            with ledger.command("start_children", nodes=nodes) as done:
+                done(await supervisor.start_children(specs))
+
+
+def _set_last(events: list[trio.Event]) -> None:
+    if events:
+        events[0].set()
