@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .providers.references import Secret as Secret
     from .providers.references import SecretReference as SecretReference
     from .providers.registry import DocumentDatabaseRegistry as DocumentDatabaseRegistry
+    from .runtime.changes import Changes as Changes
     from .runtime.connection import Connection as Connection
     from .runtime.manager import ConnectionManager as ConnectionManager
     from .runtime.opening import open_connections as open_connections
@@ -92,6 +93,7 @@ _HOMES = {
     "providers.pymongo_async": ("PyMongoProvider",),
     "providers.references": ("Secret", "SecretReference"),
     "providers.registry": ("DocumentDatabaseRegistry",),
+    "runtime.changes": ("Changes",),
     "runtime.connection": ("Connection",),
     "runtime.manager": ("ConnectionManager",),
     "runtime.opening": ("open_connections",),

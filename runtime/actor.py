@@ -20,7 +20,7 @@ import trio
 
 from ..errors import FailureReason
 from ..providers.contract import Signal
-from .backoff import stale_after
+from .backoff import jittered, stale_after
 from .client import timed_out
 from .episode import connect, note_failure
 from .recovery import back_off
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .client import AttemptFailed, Client
     from .connection import Connection
     from .kernel import Kernel
+    from .settings import ConnectionSettings
 
 
 class Actor:
@@ -260,6 +261,21 @@ class Actor:
         self.misses = 0
         self.proof = self.kernel.now()
         self.wake()
+
+    def retune(self, old: ConnectionSettings) -> None:
+        """Go by the connection's settings, which were `old`, from the next ping or episode on."""
+        health, now = self.connection.settings.health, self.kernel.now()
+        if self.connection.settings.retry != old.retry:
+            self.retrying = None
+        if health == old.health:
+            return
+        self.stale_after = stale_after(
+            health.interval, health.jitter, health.timeout, health.failures
+        )
+        self.proof = now  # the bound counts from here: the last ping was timed by another one
+        if self._parked is not None and self.rested and self.connection.state is State.READY:
+            due = now + jittered(health.interval, health.jitter, self.kernel.random)
+            self.kernel.timers.set(self, min(self.due, due), now)
 
     def inject(self, error: BaseException) -> None:
         """Raise `error` in this task: a crash that was found elsewhere."""

@@ -74,12 +74,14 @@ class Client:
         "database",
         "hooks_run",
         "native",
+        "provider",
         "settings",
         "step",
     )
 
     def __init__(self, actor: Actor, settings: BaseModel) -> None:
         self.actor: Actor | None = actor  # None once retired: nobody listens any more
+        self.provider = actor.connection.provider  # whose it stays, whatever takes over later
         self.settings = settings
         self.native: Any = None
         self.database: Any = None
@@ -166,17 +168,17 @@ class Client:
         finally:
             del kernel.hooking[task]
 
-    async def close(self, connection: Connection, kernel: Kernel, deadline: float) -> bool:
+    async def close(self, kernel: Kernel, deadline: float) -> bool:
         """Close it until `deadline` (trio's clock), shielded; False if that was too short.
 
         Raises:
             Exception: what the provider raised while closing; the client is given up all the same.
         """
         with trio.CancelScope(shield=True, deadline=deadline):
-            return await self.close_unbounded(connection, kernel)
+            return await self.close_unbounded(kernel)
         return False
 
-    async def close_unbounded(self, connection: Connection, kernel: Kernel) -> bool:
+    async def close_unbounded(self, kernel: Kernel) -> bool:
         """Close it, in a scope that bounds us; errors as `close`.
 
         Returns:
@@ -186,7 +188,7 @@ class Client:
         native, self.native = self.native, None
         if native is not None:
             try:
-                await kernel.host.visit(connection.provider.close, native)
+                await kernel.host.visit(self.provider.close, native)
             except TimeoutError:
                 return False
         return True

@@ -60,6 +60,7 @@ class Connection:
         "_since",
         "backend",
         "crashes",
+        "gone",
         "hooks",
         "hooks_pending",
         "measurements",
@@ -86,6 +87,7 @@ class Connection:
         self.measurements = Measurements()
         # Optional connections count their own crashes: over the budget they park, not escalate.
         self.crashes: RestartWindow | None = None
+        self.gone = False  # a reload has removed it: it never comes back
         self._kernel = kernel
         self._actor: Actor | None = None
         self._database: Any = None
@@ -201,12 +203,22 @@ class Connection:
             await self._decided.wait()
             self.check_waitable()
 
+    def check_kept(self) -> None:
+        """Refuse what would need a connection that has left.
+
+        Raises:
+            ConnectionNotReady: a reload has removed it.
+        """
+        if self.gone:
+            raise self.not_ready("was removed by a reload of the settings")
+
     def check_waitable(self) -> None:
         """Refuse to wait for what will not come.
 
         Raises:
-            ConnectionNotReady: the connection is stopped, or the manager is closing.
+            ConnectionNotReady: the connection is stopped or removed, or the manager is closing.
         """
+        self.check_kept()
         if self._kernel.closing or self.state is State.STOPPED:
             raise self.not_ready("is closing" if self._kernel.closing else "is stopped")
 
@@ -278,24 +290,28 @@ class Connection:
         if self._kernel.closing:
             raise self.not_ready("is closing")
         try:
-            await self._kernel.host.command(self._serialised, command)
+            await self._kernel.host.command(self.serialised, command)
         except KernelEnded as ended:
             raise self.not_ready("is closing") from ended
 
-    async def _serialised(self, command: Callable[[], Awaitable[None]]) -> None:
+    async def serialised(self, command: Callable[[], Awaitable[None]]) -> None:
+        """Run a command when those before it are over. In trio."""
         if self._commands is None:
             self._commands = trio.Lock()
         async with self._commands:
             await command()
 
     async def _start(self) -> None:
+        self.check_kept()
         if self.state is State.STOPPED:
             await self._kernel.start(self)
 
     async def _stop(self) -> None:
-        await self._kernel.stop(self)
+        if not self.gone:  # else it is stopped by whoever removes it, before it is our turn
+            await self._kernel.stop(self)
 
     async def _restart(self) -> None:
+        self.check_kept()
         while self._actor is None and self.state is not State.STOPPED:
             # Between two incarnations, or before the first: the next makes a new client.
             await self.next_change()
@@ -305,6 +321,48 @@ class Connection:
             await self._kernel.start(self)
         else:
             await replace(self._actor)
+
+    # -- a reload's side ----------------------------------------------------------------------
+
+    def reconfigure(self, settings: ConnectionSettings) -> None:
+        """Go by other settings from now on, with the same client: the next ping or episode does."""
+        old, self.settings = self.settings, settings
+        self.required = settings.required
+        self._kernel.configure(self)
+        if (old.required, old.supervision) != (settings.required, settings.supervision):
+            self._kernel.rebudget(self)
+        if self._actor is not None:
+            self._actor.retune(old)
+        self._refresh()
+
+    async def renew(self, settings: ConnectionSettings) -> None:
+        """`restart` with other settings, which hold from the swap on; a stopped one stays stopped.
+
+        In trio, as a command; errors and cancellation as `restart`.
+        """
+        self.check_kept()
+        if self._actor is not None:
+            await replace(self._actor, settings)
+            return
+        self.reconfigure(settings)
+        if self.state is not State.STOPPED:
+            await self._restart()
+
+    async def move(self, settings: ConnectionSettings, provider: DocumentsDatabaseBase) -> None:
+        """Go to another backend: stop, and start there unless it was stopped before.
+
+        In trio, as a command. Must not be cancelled: a stopped connection would be left.
+
+        Raises:
+            ConnectionNotReady: the manager is closing.
+        """
+        self.check_kept()
+        was_stopped = self.state is State.STOPPED
+        await self._kernel.stop(self)
+        self.backend, self.provider = settings.backend, provider
+        self.reconfigure(settings)
+        if not was_stopped:
+            await self._kernel.start(self)
 
     # -- hooks --------------------------------------------------------------------------------
 
@@ -378,7 +436,7 @@ class Connection:
 
     def _serve(self, database: Any) -> None:
         """Hand out `database` from now on; None: nothing."""
-        withheld = self.hooks_pending is not None or self._kernel.closing
+        withheld = self.hooks_pending is not None or self._kernel.closing or self.gone
         self._database = None if withheld else database
         self._kernel.serve(self.name, self._database)
         if self._database is not None:

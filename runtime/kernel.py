@@ -13,6 +13,7 @@ import os
 import sys
 import time
 import weakref
+from functools import partial
 from random import Random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,22 @@ class Kernel:
     def add(self, connection: Connection) -> None:
         """Take a connection in; it starts with the kernel."""
         self.connections[connection.name] = connection
+        self.configure(connection)
+
+    def regroup(self, connections: dict[str, Connection], names: Iterable[str]) -> None:
+        """Have these of `connections`, in this order."""
+        # Replaced, never mutated: other threads look at it.
+        self.connections = {name: connections[name] for name in names}
+
+    def choose_default(self, name: str | None) -> None:
+        """Let `name` be the connection that is meant when none is named; None: there is none."""
+        self.default = name
+        self.serving.pop(None, None)
+        if name in self.serving:
+            self.serving[None] = self.serving[name]
+
+    def configure(self, connection: Connection) -> None:
+        """Tell a connection's provider, and the redactor, what its settings say."""
         provider, settings = connection.provider, connection.settings
         if settings.health.timeout != provider.command_timeout:
             provider.command_timeout = settings.health.timeout
@@ -221,9 +238,9 @@ class Kernel:
         """
         try:
             if bounded:
-                in_time = await client.close_unbounded(connection, self)
+                in_time = await client.close_unbounded(self)
             else:
-                in_time = await client.close(connection, self, self.closed_by(connection))
+                in_time = await client.close(self, self.closed_by(connection))
         except Exception as error:  # noqa: BLE001 - nothing may keep the others from closing
             text = self.describe(connection.provider, error)
             logger.warning("connection %r: closing its client failed: %s", connection.name, text)
@@ -272,6 +289,16 @@ class Kernel:
             ask=connection.ask,
         )
 
+    def rebudget(self, connection: Connection) -> None:
+        """Let the supervisor go by a connection's present settings, and count its crashes anew."""
+        connection.crashes = None
+        spec = self.spec(connection)
+        assert spec.intensity is not None and spec.period is not None  # noqa: S101, PT018 - see there
+        # Ended and started anew, the child would lose its client, for which nothing is wrong.
+        child = self.supervisor._find(connection.name)  # noqa: SLF001 - OTP changes specs in place
+        child.spec = spec
+        child.window = RestartWindow(spec.intensity, spec.period)
+
     async def start(self, connection: Connection) -> None:
         """Run a connection that was stopped; returns at `connecting`."""
         try:
@@ -285,6 +312,23 @@ class Kernel:
         """Stop a connection; returns when its client is closed."""
         await self.supervisor.terminate_child(connection.name)
         self._settle(connection)
+
+    def let_go(self, connection: Connection) -> None:
+        """Tell those who wait for a connection that it leaves; `remove` stops it."""
+        connection.gone = True
+        connection._serve(None)  # noqa: SLF001
+        connection.release_waiters()
+        connection._wake()  # noqa: SLF001
+
+    async def remove(self, connection: Connection) -> None:
+        """Stop a connection that was let go, and forget it."""
+        # At once, and again when a command that was under way, and may have started it, is over.
+        await self.supervisor.terminate_child(connection.name)
+        await connection.serialised(partial(self._forget, connection))
+
+    async def _forget(self, connection: Connection) -> None:
+        await self.stop(connection)
+        self.supervisor.delete_child(connection.name)
 
     @staticmethod
     def _settle(connection: Connection) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ from .settings import Settings
 from .validation import Fault, find_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     StrPath = str | os.PathLike[str]
     Source = Settings | StrPath | Sequence[StrPath] | Mapping[str, Any]
@@ -56,6 +57,8 @@ class LoadedSettings:
         foreign: dotted keys that were read and left alone, as they belong to others.
         files: the files that were read, in the order they override each other.
         env: the environment whose layer was laid over `default`; None without one.
+        again: loads the same sources once more, by the same environment; errors as
+            `load_settings`.
     """
 
     settings: Settings
@@ -63,6 +66,8 @@ class LoadedSettings:
     foreign: tuple[str, ...]
     files: tuple[Path, ...]
     env: str | None
+    # Neither shown nor compared: a mapping that it holds may hold passwords.
+    again: Callable[[], LoadedSettings] = field(repr=False, compare=False)
 
     def origin(self, key: str) -> Origin:
         """Where the value at a dotted key comes from: `DEFAULT` if nobody set it."""
@@ -94,9 +99,11 @@ def load_settings(
     registry = DocumentDatabaseRegistry.default() if registry is None else registry
     environ = os.environ if environ is None else environ
     if isinstance(source, Settings):
-        return LoadedSettings(prepare(source, registry), MappingProxyType({}), (), (), env)
+        again = partial(load_settings, source, env=env, registry=registry, environ=environ)
+        return LoadedSettings(prepare(source, registry), MappingProxyType({}), (), (), env, again)
     env = _environment(env, environ)
-    documents, files = _read(source, env, environ)
+    found = source if isinstance(source, Mapping) else _paths(source, environ)
+    documents, files = _read(found, env)
     layers = (DEFAULT_LAYER,) if env in (None, DEFAULT_LAYER) else (DEFAULT_LAYER, env)
     _require_layers(documents, layers, env_file=any(file.name == f"{env}.toml" for file in files))
     layered = Layered()
@@ -108,6 +115,9 @@ def load_settings(
         foreign=tuple(layered.foreign),
         files=files,
         env=env,
+        again=partial(
+            load_settings, _absolute(found), env=env or "", registry=registry, environ=environ
+        ),
     )
 
 
@@ -152,13 +162,18 @@ def _environment(env: str | None, environ: Mapping[str, str]) -> str | None:
     return env
 
 
+def _absolute(source: Mapping[str, Any] | list[Path]) -> Mapping[str, Any] | list[Path]:
+    """The same source, wherever the program has gone in the meantime."""
+    return source if isinstance(source, Mapping) else [path.absolute() for path in source]
+
+
 def _read(
-    source: Source | None, env: str | None, environ: Mapping[str, str]
+    source: Mapping[str, Any] | list[Path], env: str | None
 ) -> tuple[list[Document], tuple[Path, ...]]:
     """Every document in order; unreadable ones end it here, as all else would mislead."""
     if isinstance(source, Mapping):
         return [Document("mapping", source)], ()
-    files = _with_env_files(_paths(source, environ), env)
+    files = _with_env_files(source, env)
     read = [read_document(file) for file in files]
     problems = [outcome for outcome in read if isinstance(outcome, SettingsProblem)]
     if problems:

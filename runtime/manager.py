@@ -9,14 +9,18 @@ from ..errors import UnknownConnection, did_you_mean
 from .http_probes import KERNEL
 from .lifecycle import wait_ready
 from .metrics import Exposition
+from .reload import Reloader
 from .watching import ManagerWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
+    from ..providers.registry import DocumentDatabaseRegistry
+    from .changes import Changes
     from .connection import Connection
     from .kernel import Kernel
-    from .loading import LoadedSettings
+    from .loading import LoadedSettings, Source
+    from .settings import Settings
     from .status import ConnectionStatus
 
     Check = Callable[[], object]
@@ -28,36 +32,42 @@ class ConnectionManager:
     `statuses` and `is_ready` may be called from any thread; all else belongs to the host's.
     """
 
-    def __init__(self, loaded: LoadedSettings, kernel: Kernel) -> None:
-        self.settings = loaded.settings
+    def __init__(
+        self, loaded: LoadedSettings, kernel: Kernel, registry: DocumentDatabaseRegistry
+    ) -> None:
         self.kernel = kernel
         self.checks: dict[str, Check] = {}
         self.metrics = Exposition(None)
         self.urls: tuple[str, ...] = ()  # where the exporter listens
-        self._connections: Mapping[str, Connection] = kernel.connections
+        self._reloader = Reloader(kernel, loaded, registry)
         # One look-up checks the thread as well: others find no `serving` here.
         self._here = threading.local()
         self._here.serving = kernel.serving
 
+    @property
+    def settings(self) -> Settings:
+        """The settings that were accepted last; each connection's own `settings` are in force."""
+        return self._reloader.loaded.settings
+
     # -- by name ------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Connection:
-        found = self._connections.get(name)
+        found = self.kernel.connections.get(name)
         if found is None:
             raise self._unknown(name)
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._connections)
+        return iter(self.kernel.connections)
 
     def __len__(self) -> int:
-        return len(self._connections)
+        return len(self.kernel.connections)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._connections
+        return name in self.kernel.connections
 
     def __repr__(self) -> str:
-        ready = sum(c.is_ready() for c in self._connections.values())
+        ready = sum(c.is_ready() for c in self.kernel.connections.values())
         return f"<ConnectionManager {self.kernel.name!r}: {ready} of {len(self)} ready>"
 
     def get_document_db(self, name: str | None = None) -> Connection:
@@ -106,7 +116,7 @@ class ConnectionManager:
     def is_ready(self) -> bool:
         """Whether all required connections are ready. From any thread."""
         return not self.kernel.closing and all(
-            c.is_ready() for c in tuple(self._connections.values()) if c.required
+            c.is_ready() for c in tuple(self.kernel.connections.values()) if c.required
         )
 
     async def wait_ready(
@@ -124,13 +134,13 @@ class ConnectionManager:
         if names:
             wanted = [self[name] for name in names]
         else:
-            wanted = [c for c in self._connections.values() if c.required]
+            wanted = [c for c in self.kernel.connections.values() if c.required]
         seconds = self.kernel.ready_timeout if timeout is None else timeout
         await wait_ready(self.kernel, wanted, seconds)
 
     def statuses(self) -> tuple[ConnectionStatus, ...]:
         """Every connection's present status, in the settings' order. From any thread."""
-        return tuple(c.status for c in tuple(self._connections.values()))
+        return tuple(c.status for c in tuple(self.kernel.connections.values()))
 
     def watch(self) -> ManagerWatch:
         """An async iterator over the newest statuses: all present ones, then each after a change.
@@ -154,7 +164,7 @@ class ConnectionManager:
         """
         if not callable(fn):
             raise TypeError(f"the check {name!r} cannot be called: {fn!r}")
-        if name in self._connections or name in self.checks or name == KERNEL:
+        if name in self.kernel.connections or name in self.checks or name == KERNEL:
             raise ValueError(f"{name!r} is taken: give the check a name of its own")
         self.checks[name] = fn
 
@@ -172,6 +182,36 @@ class ConnectionManager:
         """`Connection.restart` by name."""
         await self[name].restart()
 
+    async def reload(self, settings: Source | None = None) -> Changes:
+        """Go by other settings; only the difference is applied.
+
+        - Connections that are new are started; those that are gone or disabled are stopped: who
+          waits for one gets `ConnectionNotReady` at once, and its name is unknown from then on.
+        - Another `provider` table, or another `security.secrets` where it holds references: a new
+          client, as by `restart`. A ready connection stays ready; if its new client does not come
+          up, it keeps the old one and all of its old settings, and is named in `failed`.
+        - Another `backend`: stopped, and started with the other provider. The `Connection` stays
+          the same, with its hooks.
+        - Anything else of a connection: changed in place, from the next ping or episode on. A
+          stopped connection stays stopped, whatever changes.
+        - What is read only when a program begins is named in `needs_restart`.
+
+        Returns when new clients have taken over, and old ones are closed. Concurrent reloads wait
+        for each other. Cancellation leaves each connection with either its old or its new
+        settings, and what was to be stopped goes on stopping; the next reload does what is left.
+
+        Args:
+            settings: as `open_connections` takes them, in the same environment; None: the same
+                sources as last time, read again.
+
+        Raises:
+            SettingsError: they cannot be used; nothing has changed.
+            ConnectionNotReady: the manager is closing; nothing has changed.
+            HostMismatch: called from another thread or process than the one it was opened in.
+            RuntimeError: called by a hook.
+        """
+        return await self._reloader.reload(settings)
+
     # -- what probes ask ----------------------------------------------------------------------
 
     @property
@@ -185,13 +225,13 @@ class ConnectionManager:
 
     def is_started(self) -> bool:
         """Whether every connection has left `init`. From any thread."""
-        return all(c.state != "init" for c in tuple(self._connections.values()))
+        return all(c.state != "init" for c in tuple(self.kernel.connections.values()))
 
     def _default(self) -> str:
         if self.kernel.default is None:
             raise UnknownConnection(
                 "no name was given and database.default_document_connection is not set. "
-                f"{did_you_mean('', self._connections)}"
+                f"{did_you_mean('', self.kernel.connections)}"
             )
         return self.kernel.default
 
@@ -200,5 +240,5 @@ class ConnectionManager:
         if name in self.settings.database.documents:
             return UnknownConnection(f"{key} is disabled: set enabled = true to use it")
         return UnknownConnection(
-            f"there is no {key} in the settings. {did_you_mean(str(name), self._connections)}"
+            f"there is no {key} in the settings. {did_you_mean(str(name), self.kernel.connections)}"
         )

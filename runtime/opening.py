@@ -198,4 +198,4 @@ def build(
             provider = factory.create(name, connection, host=host)
             kernel.add(Connection(name, connection, provider, kernel))
     kernel.default = settings.database.default_document_connection
-    return ConnectionManager(loaded, kernel)
+    return ConnectionManager(loaded, kernel, registry)

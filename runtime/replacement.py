@@ -16,10 +16,16 @@ from .state import State
 
 if TYPE_CHECKING:
     from .actor import Actor
+    from .settings import ConnectionSettings
 
 
-async def replace(actor: Actor) -> None:
+async def replace(actor: Actor, settings: ConnectionSettings | None = None) -> None:
     """Swap the client of a ready connection; begin a new episode of any other.
+
+    Args:
+        actor: the connection's.
+        settings: what it goes by as soon as (and only if) the new client takes over, or the new
+            episode begins; None: its present ones.
 
     Runs in the task of the one who asks: the actor goes on pinging the old client meanwhile.
     Cancellation before the swap leaves the old client in place.
@@ -29,19 +35,23 @@ async def replace(actor: Actor) -> None:
             connection was stopped, or crashed, in the meantime.
     """
     if actor.connection.state is not State.READY:
+        if settings is not None:
+            actor.connection.reconfigure(settings)
         actor.fresh = True
         actor.nudge()
         return
-    fresh = await _built_beside(actor)
+    fresh = await _built_beside(actor, settings or actor.connection.settings)
     if actor.connection._actor is not actor:
         await actor.kernel.close(actor.connection, fresh)
         raise _stopped_meanwhile(actor)
+    if settings is not None:
+        actor.connection.reconfigure(settings)
     _install(actor, fresh)
 
 
-async def _built_beside(actor: Actor) -> Client:
+async def _built_beside(actor: Actor, settings: ConnectionSettings) -> Client:
     connection = actor.connection
-    fresh = Client(actor, connection.settings.provider)
+    fresh = Client(actor, settings.provider)
     try:
         with trio.CancelScope() as actor.replacing, trio.CancelScope() as scope:
             if references(fresh.settings):

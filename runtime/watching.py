@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .state import State
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -30,7 +32,8 @@ class Watch:
         """Wait for a status that was not seen yet. Cancellation loses none."""
         connection = self._connection
         while connection._facts is self._seen:
-            if connection._kernel.closed:
+            left = connection.gone and connection.state is State.STOPPED
+            if left or connection._kernel.closed:
                 raise StopAsyncIteration
             await connection.next_change()
         self._seen = connection._facts

@@ -12,6 +12,7 @@ import moorings.supervisors
 
 FROM_MOORINGS = [
     "BaseServiceProtocol",
+    "Changes",
     "Connection",
     "ConnectionManager",
     "ConnectionNotReady",
