@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from .guest import undisturbed
+from .hangup import heeding_hangups
 
 if TYPE_CHECKING:
     from .program import Program
@@ -16,7 +17,7 @@ def run_on_asyncio(program: Program) -> None:
     """Run `program` until it has ended; raises what asks for the process's end."""
     run = _AsyncioRun(program)
     # Around the loop's own end, too: it waits for threads and tasks that were left behind.
-    with program.shutdown.heeding(run.heed):
+    with heeding_hangups(run.heed_hangup), program.shutdown.heeding(run.heed):
         asyncio.run(run.main())
 
 
@@ -26,6 +27,7 @@ class _AsyncioRun:
         self._shutdown = program.shutdown
         self._job: asyncio.Task[None]
         self._drain_job: asyncio.Task[None] | None = None
+        self._reloads: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
         self._ended_by_us = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._early: int | None = None
@@ -36,6 +38,14 @@ class _AsyncioRun:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # closed
                 self._loop.call_soon_threadsafe(self._begin_drain)
+
+    def heed_hangup(self) -> None:
+        """A SIGHUP, from inside its handler: as `heed`."""
+        if self._loop is None:
+            self._program.hangups.wanted = True
+        else:
+            with contextlib.suppress(RuntimeError):  # closed
+                self._loop.call_soon_threadsafe(self._begin_reload)
 
     async def main(self) -> None:
         """Everything, in order; ends when the connections and the exporter have."""
@@ -62,6 +72,12 @@ class _AsyncioRun:
         number, self._early = self._early, None
         if number is not None and not self._job.done():  # in the very last moment
             self._drain_job = asyncio.create_task(self._drain(number), name="moorings: drain")
+
+    def _begin_reload(self) -> None:
+        if not self._job.done():
+            reload = asyncio.create_task(self._program.hangups.reload(), name="moorings: reload")
+            self._reloads.add(reload)
+            reload.add_done_callback(self._reloads.discard)
 
     async def _drain(self, number: int) -> None:
         self._shutdown.drain(number)

@@ -145,7 +145,7 @@ def run(
 ) -> None:
     """Run a program with its connections, probes and metrics around it.
 
-    SIGTERM or Ctrl-C stops it in order; a second one ends it at once.
+    SIGTERM or Ctrl-C stops it in order; a second one ends it at once. SIGHUP reloads the settings.
     """
     from .commands import run_target
 

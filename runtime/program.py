@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .hangup import Hangups
 from .opening import opened
 from .shutdown import Shutdown
 
@@ -26,6 +27,7 @@ class Program:
 
     Attributes:
         shutdown: how it ends.
+        hangups: how it takes other settings.
         error: what it ended with; None: in order.
         function_failed: whether the function itself raised.
     """
@@ -38,6 +40,7 @@ class Program:
         wired: Callable[[ConnectionManager], object] | None,
     ) -> None:
         self.shutdown = Shutdown(loaded.settings.runtime)
+        self.hangups = Hangups(redactor)
         self.error: BaseException | None = None
         self.function_failed = False
         self._function = function
@@ -63,6 +66,7 @@ class Program:
             self._loaded, redactor=self._redactor, exporter=True, wired=self._wired
         ) as manager:
             try:
+                await self.hangups.began(manager)
                 await self._call(manager, forever)
             finally:
                 self.shutdown.begin()

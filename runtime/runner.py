@@ -44,6 +44,8 @@ def run(
 ) -> int:
     """Run `await function(connections)` with exporter and connections around it.
 
+    On SIGHUP the settings are read again from the same sources (see `ConnectionManager.reload`);
+    one line of the log says what has changed, or what is wrong with them: then nothing has.
     On SIGTERM or SIGINT /readyz says 503, `runtime.drain_delay` passes, the function is cancelled,
     the connections stop, the exporter last. A second signal ends the process at once. What does
     not stop when it is cancelled, or swallows that, ends with the process.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .hangup import heeding_hangups
+
 if TYPE_CHECKING:
     from .program import Program
 
@@ -30,7 +32,15 @@ class _TrioRun:
             def begin_drain(number: int) -> None:
                 token.run_sync_soon(self._begin_drain, nursery, number)
 
-            with self._shutdown.heeding(begin_drain), self._program.keeping(), self._scope:
+            def begin_reload() -> None:
+                token.run_sync_soon(self._begin_reload, nursery)
+
+            with (
+                heeding_hangups(begin_reload),
+                self._shutdown.heeding(begin_drain),
+                self._program.keeping(),
+                self._scope,
+            ):
                 await self._program.run(trio.sleep_forever)
             self._over = True
             nursery.cancel_scope.cancel()
@@ -38,6 +48,10 @@ class _TrioRun:
     def _begin_drain(self, nursery: trio.Nursery, number: int) -> None:
         if not self._over:  # a signal may come in the very last moment
             nursery.start_soon(self._drain, number)
+
+    def _begin_reload(self, nursery: trio.Nursery) -> None:
+        if not self._over:
+            nursery.start_soon(self._program.hangups.reload)
 
     async def _drain(self, number: int) -> None:
         self._shutdown.drain(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -18,6 +19,8 @@ from moorings.errors import (
     UnknownConnection,
 )
 from moorings.runtime.changes import Changes
+from moorings.runtime.hangup import Hangups
+from moorings.runtime.redaction import Redactor
 from moorings.runtime.state import State
 
 if TYPE_CHECKING:
@@ -509,6 +512,51 @@ async def test_a_hook_cannot_reload(world: World, autojump_clock: MockClock) -> 
             refused.set()
 
         await refused.wait()
+
+
+# -- SIGHUP
+
+
+async def test_a_hangup_during_the_start_is_heeded_after_it(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "moorings")
+    hangups = Hangups(Redactor())
+    await hangups.reload()
+    assert "reloaded" not in caplog.text
+    async with world.open() as manager:
+        await hangups.began(manager)
+        assert "settings reloaded: no changes" in caplog.text
+
+
+async def test_a_hangup_at_the_end_is_not_an_error(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    hangups = Hangups(Redactor())
+    async with world.open() as manager:
+        await hangups.began(manager)
+    await hangups.reload()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_a_bug_in_a_reload_is_logged_and_ends_nothing(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(world.registry.get("scripted")):  # type: ignore[misc]
+        def __init__(self, name: str) -> None:
+            raise world.Bug(name)
+
+    settings = world.settings("a")
+    hangups = Hangups(Redactor())
+    async with world.open_settings(settings) as manager:
+        await hangups.began(manager)
+        await manager.wait_ready("a")
+        world.registry.register("broken", Broken)
+        settings["default"]["database"]["documents"]["b"] = {"backend": "broken"}
+        await hangups.reload()
+        assert "the reload failed" in caplog.text
+        assert list(manager) == ["a"]
+        assert manager.is_ready()
 
 
 # -- asyncio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from settings_files import write
 
 import moorings
 from moorings.errors import HostMismatch
@@ -550,3 +552,66 @@ def test_a_task_that_exits_lets_the_function_clean_up(run_on_asyncio: Run) -> No
     program = run_on_asyncio("app:leaves_by_a_task")
     assert program.ended() == 3
     assert "cleaned up" in program.stdout
+
+
+# -- SIGHUP
+
+
+def in_memory(*names: str, interval: float = 10.0) -> dict[str, dict[str, object]]:
+    """Settings of connections that need no server."""
+    local = {"backend": "local", "health": {"interval": interval}}
+    return {"default": {"database": {"documents": dict.fromkeys(names, local)}}}
+
+
+def told(program: Program, text: str) -> list[str]:
+    return [line["level"] for line in program.log if text in line["event"]]
+
+
+def test_a_hangup_reloads_the_settings_and_says_what_has_changed(run: Run, tmp_path: Path) -> None:
+    """The program goes on meanwhile."""
+    write(tmp_path, in_memory("kept", "gone"))
+    program = run("waits")
+    program.said("waiting")
+    write(tmp_path, in_memory("kept", "new", interval=5.0))
+    program.signal(signal.SIGHUP)
+    line = program.said("settings reloaded")
+    assert "added: new; removed: gone; updated: kept" in line
+    (kept, _) = json.loads(program.get("/connections")[1])
+    assert (kept["name"], kept["generation"]) == ("kept", 1)
+    program.signal(signal.SIGTERM)
+    assert program.ended() == 0
+    assert told(program, "reloaded") == ["info"]
+
+
+def test_a_hangup_with_bad_settings_says_why_and_changes_nothing(run: Run, tmp_path: Path) -> None:
+    file = write(tmp_path, in_memory("kept"))
+    program = run("waits")
+    program.said("waiting")
+    file.write_text(file.read_text().replace("interval", "intervall"))
+    program.signal(signal.SIGHUP)
+    line = program.said("not reloaded, nothing has changed")
+    assert "database.documents.kept.health.intervall" in line
+    assert program.get("/readyz")[0] == 200
+    program.signal(signal.SIGTERM)
+    assert program.ended() == 0
+    assert told(program, "reloaded") == ["error"]
+
+
+def test_a_hangup_does_not_end_a_start_that_waits(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(
+        """
+        [default.database.documents.main]
+        backend = "mongo"
+        provider = { url = "mongodb://127.0.0.1:1/", database_name = "x" }
+        [default.runtime]
+        startup = "wait"
+        startup_timeout = 3600.0
+        """
+    )
+    program = run()
+    assert program.get("/readyz")[0] == 503
+    program.signal(signal.SIGHUP)
+    assert program.get("/livez")[0] == 200
+    program.signal(signal.SIGTERM)
+    assert program.ended() == 0
+    assert "reloaded" not in program.stderr

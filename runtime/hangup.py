@@ -1,0 +1,73 @@
+"""SIGHUP: a program that owns its process reads its settings again.
+
+By a handler of Python's own, as in `shutdown`: what a signal begins in a loop, its caller says.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..errors import ConnectionNotReady, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .manager import ConnectionManager
+    from .redaction import Redactor
+
+logger = logging.getLogger("moorings")
+
+
+@contextmanager
+def heeding_hangups(begin_reload: Callable[[], object]) -> Iterator[None]:
+    """Each SIGHUP: `begin_reload()`, from inside a signal handler. Nothing where there is none."""
+    number = getattr(signal, "SIGHUP", None)
+    if number is None:  # pragma: no cover - Windows
+        yield
+        return
+    before = signal.signal(number, lambda *_: begin_reload())
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+class Hangups:
+    """What a SIGHUP does, once the connections run; one that comes earlier is not forgotten.
+
+    Attributes:
+        wanted: one has come before.
+    """
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._manager: ConnectionManager | None = None
+        self.wanted = False
+
+    async def began(self, manager: ConnectionManager) -> None:
+        """The connections run from now on."""
+        self._manager = manager
+        if self.wanted:
+            await self.reload()
+
+    async def reload(self) -> None:
+        """Load the same sources again, and say what came of it; raises nothing."""
+        if self._manager is None:
+            self.wanted = True
+            return
+        try:
+            changes = await self._manager.reload()
+        except SettingsError as error:
+            # A traceback of ours tells the user nothing.
+            why = self._redactor.redact(str(error))
+            logger.error("not reloaded, nothing has changed: %s", why)  # noqa: TRY400
+        except ConnectionNotReady as error:
+            logger.warning("%s", error)  # it shuts down
+        except Exception:
+            # Ours to mend, but nothing is wrong with the program that goes on.
+            logger.exception("the reload failed")
+        else:
+            logger.info("settings reloaded: %s", changes)
