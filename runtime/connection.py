@@ -149,7 +149,7 @@ class Connection:
         """An async iterator: the present status, then the newest after each change.
 
         Changes that come faster than they are asked for are skipped, except the newest. It ends
-        when the manager closes. Dropping it costs nothing.
+        when the manager closes, or a reload has removed the connection. Dropping it costs nothing.
         """
         self._kernel.check_host(self.name)
         return Watch(self)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .hosts import Host
     from .redaction import Redactor
     from .secrets import SecretsBackend
-    from .settings import RuntimeSettings
+    from .settings import ConnectionSettings, RuntimeSettings
 
 logger = logging.getLogger("moorings")
 
@@ -87,6 +87,7 @@ class Kernel:
         self.closed = False  # no status will change any more
         self.failure: BaseException | None = None  # why the kernel died, if it did
         self.connections: dict[str, Connection] = {}
+        self.leaving: set[Connection] = set()  # a reload has removed them, and they still stop
         self.serving: dict[str | None, Any] = {}  # the databases that may be used now
         self.default: str | None = None
         self.supervisor: Supervisor  # once the connections run
@@ -132,7 +133,11 @@ class Kernel:
             provider.command_timeout = settings.health.timeout
         if settings.supervision.shutdown != provider.close_timeout:
             provider.close_timeout = settings.supervision.shutdown
-        if secrets := secrets_in(connection.settings.provider):
+        self.learn(settings)
+
+    def learn(self, settings: ConnectionSettings) -> None:
+        """Let no text show the secrets of a connection's settings from now on."""
+        if secrets := secrets_in(settings.provider):
             self.redactor.learn(*secrets)
 
     # -- who may call -------------------------------------------------------------------------
@@ -316,6 +321,7 @@ class Kernel:
     def let_go(self, connection: Connection) -> None:
         """Tell those who wait for a connection that it leaves; `remove` stops it."""
         connection.gone = True
+        self.leaving.add(connection)
         connection._serve(None)  # noqa: SLF001
         connection.release_waiters()
         connection._wake()  # noqa: SLF001
@@ -329,6 +335,7 @@ class Kernel:
     async def _forget(self, connection: Connection) -> None:
         await self.stop(connection)
         self.supervisor.delete_child(connection.name)
+        self.leaving.discard(connection)
 
     @staticmethod
     def _settle(connection: Connection) -> None:
@@ -400,11 +407,12 @@ class Kernel:
         self._close_retired()
         for scope in tuple(self._scopes):
             scope.cancel()  # clients that are still being closed are shielded, and have a bound
-        for connection in self.connections.values():
+        connections = (*self.connections.values(), *self.leaving)
+        for connection in connections:
             self._settle(connection)
         self.closed = True
         self.announcer.flush_log()
-        for connection in self.connections.values():
+        for connection in connections:
             connection._wake()  # noqa: SLF001
 
     async def _guarded(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:

@@ -130,6 +130,8 @@ class Reloader:
         if settings.security.secrets != self.loaded.settings.security.secrets:
             kernel.secrets.backend = secrets_backend(settings.security.secrets)
             self._owed |= {name for name, c in wanted.items() if references(c.provider)}
+        for tables in wanted.values():
+            kernel.learn(tables)  # before a new client may fail, and say with what
         self.loaded = loaded
         live = {name: getattr(settings.runtime, name) for name in LIVE}
         self._runtime = self._runtime.model_copy(update=live)

@@ -251,6 +251,47 @@ async def test_a_stopped_connection_can_be_removed(world: World, autojump_clock:
         assert [status.state async for status in watch] == [State.STOPPED]
 
 
+async def test_a_command_that_waits_for_its_turn_finds_the_connection_removed(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with world.open("a", "b") as manager, trio.open_nursery() as nursery:
+        await manager.wait_ready("b")
+        removed = manager["b"]
+        world["b"].next("close", world.take(2.0))
+
+        async def start() -> None:
+            with pytest.raises(ConnectionNotReady, match="removed by a reload"):
+                await removed.start()
+
+        nursery.start_soon(removed.stop)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(start)
+        nursery.start_soon(removed.stop)
+        await wait_all_tasks_blocked()
+        assert await manager.reload(world.settings("a")) == Changes(removed=("b",))
+        assert removed.state is State.STOPPED
+
+
+async def test_a_restart_under_way_ends_when_its_connection_is_removed(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with world.open("a", "b", health={"timeout": 100.0}) as manager:
+        await manager.wait_ready("b")
+        removed = manager["b"]
+        world["b"].next("open", world.hang())
+        async with trio.open_nursery() as nursery:
+
+            async def restart() -> None:
+                with pytest.raises(ConnectionNotReady):
+                    await removed.restart()
+
+            nursery.start_soon(restart)
+            await wait_all_tasks_blocked()
+            began = trio.current_time()
+            await manager.reload(world.settings("a", health={"timeout": 100.0}))
+            assert trio.current_time() - began < 1.0
+
+
 # -- another client
 
 
@@ -298,6 +339,18 @@ async def test_a_new_client_that_does_not_come_up_leaves_everything_of_the_old_o
         assert manager["a"].settings.health.interval == 10.0
         assert await manager.reload() == Changes(restarted=("a",))
         assert manager["a"].generation == 2
+
+
+async def test_a_new_client_that_fails_shows_no_secret_of_its_settings(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.open() as manager:
+        await manager.wait_ready()
+        world["db"].next("open", world.fail(FailureReason.AUTH, "me:hush-hush was refused"))
+        changes = await manager.reload(world.settings(provider={"password": "hush-hush"}))
+        assert changes.failed == ("db",)
+        assert "was refused" in caplog.text
+        assert "hush-hush" not in caplog.text
 
 
 async def test_a_failed_connection_begins_anew_with_the_new_table(
@@ -559,6 +612,20 @@ async def test_a_bug_in_a_reload_is_logged_and_ends_nothing(
         assert manager.is_ready()
 
 
+async def test_a_hangup_with_bad_settings_is_one_error(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = world.settings()
+    hangups = Hangups(Redactor())
+    async with world.open_settings(settings) as manager:
+        await hangups.began(manager)
+        with_tables(settings, "db", backend="scirpted")
+        await hangups.reload()
+    (error,) = caplog.records
+    assert error.levelname == "ERROR"
+    assert "database.documents.db.backend" in error.getMessage()
+
+
 # -- asyncio
 
 
@@ -610,5 +677,17 @@ def test_in_asyncio_a_cancelled_reload_gives_the_swap_up(world: World, on_asynci
                 await reloading
             assert manager["db"].generation == 1
             assert await manager.reload() == Changes(restarted=("db",))
+
+    on_asyncio(main)
+
+
+def test_in_asyncio_a_manager_that_has_closed_reloads_nothing(
+    world: World, on_asyncio: Run
+) -> None:
+    async def main() -> None:
+        async with world.open() as manager:
+            await manager.wait_ready()
+        with pytest.raises(ConnectionNotReady, match="closing"):
+            await manager.reload()
 
     on_asyncio(main)
