@@ -206,7 +206,7 @@ class ConnectionManager:
 
         Raises:
             SettingsError: they cannot be used; nothing has changed.
-            ConnectionNotReady: the manager is closing; nothing has changed.
+            ConnectionNotReady: the manager is closing.
             HostMismatch: called from another thread or process than the one it was opened in.
             RuntimeError: called by a hook.
         """

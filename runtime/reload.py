@@ -83,7 +83,7 @@ class Reloader:
             return await self._carried_out(changes, wanted, providers)
 
     def _closing(self) -> ConnectionNotReady:
-        error = ConnectionNotReady("nothing was reloaded: the manager is closing")
+        error = ConnectionNotReady("the reload was not completed: the manager is closing")
         error.__cause__ = self._kernel.failure
         return error
 

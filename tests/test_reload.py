@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import math
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -119,13 +122,14 @@ async def test_an_optional_connection_may_become_required(
 ) -> None:
     """It gates readiness, watchers see it, and its crashes count upward from then on."""
     world["db"].refuse()
+    budget = {"intensity": 0}
     with pytest.raises(RestartIntensityExceeded):
-        async with world.open(required=False) as manager:
+        async with world.open(required=False, supervision=budget) as manager:
             await world.until(manager["db"], State.FAILED)
             assert manager.is_ready()
             watch = manager["db"].watch()
             assert not (await anext(watch)).required
-            changes = await manager.reload(world.settings(supervision={"intensity": 0}))
+            changes = await manager.reload(world.settings(supervision=budget))
             assert changes.updated == ("db",)
             assert (await anext(watch)).required
             assert not manager.is_ready()
@@ -189,7 +193,7 @@ async def test_an_added_connection_starts(world: World, autojump_clock: MockCloc
 async def test_a_removed_connections_waiters_are_told_at_once(
     world: World, autojump_clock: MockClock
 ) -> None:
-    world["b"].from_now_on("open", world.hang())
+    world["b"].from_now_on("open", world.stubborn(3.0))  # its end is not what tells them
     async with world.open("a", "b") as manager, trio.open_nursery() as nursery:
         await manager.wait_ready("a")
         removed = manager["b"]
@@ -380,9 +384,12 @@ async def test_a_stopped_connection_stays_stopped_and_starts_with_the_new_table(
 
 
 async def test_other_secrets_restart_the_connections_that_refer_to_some(
-    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Not the others; and one whose secret is not there keeps what it has until it is."""
+    """Not the others; and one whose secret is not there keeps what it has until it is.
+
+    In real time: files are read in threads, for which a virtual clock does not wait.
+    """
     monkeypatch.setenv("MOORINGS_SECRET_DB_PASSWORD", "first")
     provider = {"password": {"path": "db", "key": "password"}}
     settings = with_tables(world.settings("a", "b"), "a", provider=provider)
@@ -691,3 +698,40 @@ def test_in_asyncio_a_manager_that_has_closed_reloads_nothing(
             await manager.reload()
 
     on_asyncio(main)
+
+
+def test_who_watches_a_connection_that_leaves_is_told_when_the_runtime_dies(
+    world: World, on_asyncio: Run
+) -> None:
+    """Even without anybody left to stop it."""
+
+    async def crash() -> None:
+        """Of trio's own loop, which then unwinds no task."""
+        with trio.move_on_after(0.01):
+            await trio.lowlevel.wait_task_rescheduled(lambda _: 1 / 0)  # type: ignore[return-value]
+
+    async def main() -> None:
+        world["b"].from_now_on("open", world.stubborn(0.3))
+        with pytest.raises(trio.TrioInternalError):
+            async with world.open("a", "b") as manager:
+                await manager.wait_ready("a")
+                watch = manager["b"].watch()
+                await anext(watch)
+                reloading = asyncio.create_task(manager.reload(world.settings("a")))
+                while "b" in manager:
+                    await asyncio.sleep(0)
+                trio.lowlevel.spawn_system_task(crash)
+                await asyncio.sleep(math.inf)
+        with pytest.raises(ConnectionNotReady):
+            await reloading
+        async with asyncio.timeout(5.0):
+            assert [status.state async for status in watch] == [State.STOPPED]
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
+        for client in (*world["a"].clients, *world["b"].clients):
+            client.closed = 1  # by nobody: there was no kernel left to do it
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what trio's tasks say when they are collected as they are
+        on_asyncio(main)
+        gc.collect()
