@@ -196,9 +196,10 @@ class ConnectionManager:
           stopped connection stays stopped, whatever changes.
         - What is read only when a program begins is named in `needs_restart`.
 
-        Returns when new clients have taken over, and old ones are closed. Concurrent reloads wait
-        for each other. Cancellation leaves each connection with either its old or its new
-        settings, and what was to be stopped goes on stopping; the next reload does what is left.
+        Returns when new clients have taken over, and what was removed is closed. Concurrent
+        reloads wait for each other. Cancellation leaves each connection with either its old or its
+        new settings, and what was to be stopped goes on stopping; the next reload does what is
+        left.
 
         Args:
             settings: as `open_connections` takes them, in the same environment; None: the same
