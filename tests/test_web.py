@@ -382,11 +382,9 @@ def test_probes_are_no_part_of_the_schema() -> None:
 def test_readyz_follows_the_database_and_livez_does_not() -> None:
     with client(application()) as web:
         web.get("/down")
-        assert web.get("/moorings/readyz").json()["reasons"] == {
-            "jobs": "refused",
-            **web.get("/moorings/readyz").json()["reasons"],
-        }
-        assert web.get("/moorings/readyz").status_code == 503
+        readyz = web.get("/moorings/readyz")
+        assert readyz.status_code == 503
+        assert readyz.json()["reasons"]["jobs"] in {"connecting", "network", "refused"}
         assert web.get("/moorings/livez").status_code == 200
 
 
