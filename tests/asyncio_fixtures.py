@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-@pytest.fixture(params=LOOPS)
+# uvloop is among the slow tests: every promise is kept twice, and `make test` is to stay short.
+@pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=pytest.mark.slow)])
 def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
     """Makes an event loop of one kind or the other."""
     return LOOPS[request.param]
