@@ -7,9 +7,10 @@ import contextvars
 import gc
 import logging
 import math
+import sys
 import threading
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from moorings.runtime.kernel import _alive as kernels_alive
 from moorings.runtime.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from asyncio_fixtures import Run
     from scripted import World
@@ -628,8 +629,31 @@ async def _unwinding_nothing() -> None:
         await trio.lowlevel.wait_task_rescheduled(lambda _: 1 / 0)  # type: ignore[return-value]
 
 
+@contextmanager
+def _left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Collect trio's tasks, which complain of it, in here; what was logged, by its level.
+
+    A log record's traceback holds them, and pytest holds every record that it sees: it sees none.
+    """
+    told: list[str] = []
+    logger = logging.getLogger("moorings")
+    handler = logging.NullHandler()
+    handler.handle = lambda record: told.append(record.levelname)  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        with warnings.catch_warnings(), monkeypatch.context() as patch:
+            warnings.simplefilter("ignore")
+            patch.setattr(sys, "unraisablehook", lambda _: None)
+            yield told
+            gc.collect()
+    finally:
+        logger.propagate = True
+        logger.removeHandler(handler)
+
+
 def test_a_guest_that_crashes_without_unwinding_answers_every_call(
-    world: World, on_asyncio: Run
+    world: World, on_asyncio: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
         with pytest.raises(trio.TrioInternalError):
@@ -644,13 +668,28 @@ def test_a_guest_that_crashes_without_unwinding_answers_every_call(
         with pytest.raises(ConnectionNotReady):
             await restarting
         assert world["db"].busy == 0
-        for client in world["db"].clients:
-            client.closed = 1  # by nobody: there was no kernel left to do it
+        world["db"].clients.clear()  # open for ever: there was no kernel left to close them
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what trio's tasks say when they are collected as they are
+    with _left_as_they_are(monkeypatch):
         on_asyncio(main)
-        gc.collect()
+
+
+def test_a_guest_that_crashes_while_a_replaced_client_lingers_is_told_all_the_same(
+    world: World, on_asyncio: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        with pytest.raises(trio.TrioInternalError):
+            async with world.open() as connections:
+                await connections.wait_ready()
+                await connections.restart("db")
+                trio.lowlevel.spawn_system_task(_unwinding_nothing)
+                await asyncio.sleep(math.inf)
+        assert connections["db"].state is State.STOPPED
+        world["db"].clients.clear()  # open for ever: there was no kernel left to close them
+
+    with _left_as_they_are(monkeypatch) as told:
+        on_asyncio(main)
+    assert told == ["CRITICAL"]
 
 
 def test_every_manager_is_told_why_the_guest_died(world: World, on_asyncio: Run) -> None:
