@@ -1,28 +1,35 @@
 """Every metric that Moorings exports: one table of names, types, labels and where values come from.
 
-`metrics` turns it into text and into prometheus_client's objects. A family holds the same series
+`readings` takes the values from the connections and the kernel, `metrics` turns the whole into
+text and into prometheus_client's objects. A family holds the same series
 for each of its subjects (a connection, or a runtime), so that one template renders a subject.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FailureReason
 from ..supervisors.spec import ChildState
-from .backoff import stale_after
-from .measurements import BUCKETS, EDGES, Histogram
+from .measurements import BUCKETS, EDGES
+from .readings import (
+    RESTART_REASONS,
+    STATES,
+    build,
+    children,
+    executor_queued,
+    executor_threads,
+    observed,
+    ping_failures,
+    restart_limit,
+    restarts,
+    stale_bound,
+)
 from .state import State
 
 if TYPE_CHECKING:
-    from ..supervisors.supervisor import Supervisor
-    from .connection import Connection
     from .kernel import Kernel
 
 Labels = Mapping[str, str]
@@ -58,44 +65,8 @@ def _histogram(bounds: Iterable[float]) -> tuple[Series, ...]:
     return (*buckets, ("_bucket", {"le": "+Inf"}), ("_count", {}), ("_sum", {}))
 
 
-def _observed(histogram: Histogram) -> tuple[float, ...]:
-    cumulative = tuple(accumulate(histogram.snapshot()))
-    return (*cumulative, cumulative[-1], histogram.sum)
-
-
 def _enumerated(suffix: str, label: str, members: Iterable[str]) -> tuple[Series, ...]:
     return tuple((suffix, {label: str(member)}) for member in members)
-
-
-_STATES = {state: tuple(1.0 if state is other else 0.0 for other in State) for state in State}
-
-
-def _stale_after(connection: Connection) -> Sequence[float]:
-    health = connection.settings.health
-    return (stale_after(health.interval, health.jitter, health.timeout, health.failures),)
-
-
-def _ping_failures(connection: Connection) -> Sequence[float]:
-    failures = connection.measurements.ping_failures
-    return _NO_FAILURES if failures is None else [failures.get(r, 0) for r in FailureReason]
-
-
-_NO_FAILURES = (0,) * len(FailureReason)
-
-
-def _executor_threads(connection: Connection) -> Sequence[float] | None:
-    found = _executors(connection)
-    return None if found is None else (sum(e.busy for e in found), sum(e.idle for e in found))
-
-
-def _executor_queued(connection: Connection) -> Sequence[float] | None:
-    found = _executors(connection)
-    return None if found is None else (sum(e.queued for e in found),)
-
-
-def _executors(connection: Connection) -> Sequence[Any] | None:
-    # Only providers whose driver blocks have executors; the contract does not ask for them.
-    return getattr(connection.provider, "executors", None)
 
 
 _CONNECTION = "moorings_connection_"
@@ -113,7 +84,7 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
         f"{_CONNECTION}state",
         GAUGE,
         "1 for the state that a connection is in, 0 for the others.",
-        lambda c: _STATES[c.state],
+        lambda c: STATES[c.state],
         _enumerated("", "state", State),
     ),
     Family(
@@ -146,14 +117,14 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
         f"{_CONNECTION}ping_failures",
         COUNTER,
         "Pings of a ready connection that failed, by reason.",
-        _ping_failures,
+        ping_failures,
         _enumerated("_total", "reason", FailureReason),
     ),
     Family(
         f"{_CONNECTION}ping_duration_seconds",
         HISTOGRAM,
         "How long answered pings took.",
-        lambda c: _observed(c.measurements.ping_seconds),
+        lambda c: observed(c.measurements.ping_seconds),
         _histogram(BUCKETS),
     ),
     Family(
@@ -166,7 +137,7 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
         f"{_CONNECTION}stale_after_seconds",
         GAUGE,
         "How long a connection may be ready without proof of life.",
-        _stale_after,
+        stale_bound,
     ),
     Family(
         f"{_CONNECTION}connect_attempts",
@@ -179,7 +150,7 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
         f"{_CONNECTION}connect_duration_seconds",
         HISTOGRAM,
         "How long successful attempts to connect took, hooks included.",
-        lambda c: _observed(c.measurements.connect_seconds),
+        lambda c: observed(c.measurements.connect_seconds),
         _histogram(BUCKETS),
     ),
     Family(
@@ -205,62 +176,16 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
         "moorings_executor_threads",
         GAUGE,
         "Threads of a connection's driver.",
-        _executor_threads,
+        executor_threads,
         _enumerated("", "state", ("busy", "idle")),
     ),
     Family(
         "moorings_executor_queued",
         GAUGE,
         "Operations that wait for one of these threads.",
-        _executor_queued,
+        executor_queued,
     ),
 )
-
-
-@cache
-def _build() -> Labels:
-    return {
-        "version": _version("moorings"),
-        "python": platform.python_version(),
-        "driver": _driver(),
-    }
-
-
-def _driver() -> str:
-    return " ".join(f"{name}/{_version(name)}" for name in ("motor", "pymongo") if _version(name))
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return ""
-
-
-def _supervisor_of(kernel: Kernel) -> Supervisor | None:
-    # A scrape may come before the connections run: the exporter starts first.
-    return getattr(kernel, "supervisor", None)
-
-
-def _children(kernel: Kernel) -> Sequence[float] | None:
-    supervisor = _supervisor_of(kernel)
-    if supervisor is None:
-        return None
-    children = supervisor.which_children()
-    return [sum(child.state is state for child in children) for state in ChildState]
-
-
-_RESTART_REASONS = ("crash", "exit", "start_failed")
-
-
-def _restarts(kernel: Kernel) -> Sequence[float] | None:
-    supervisor = _supervisor_of(kernel)
-    return None if supervisor is None else [supervisor.restarts[r] for r in _RESTART_REASONS]
-
-
-def _restart_limit(kernel: Kernel) -> Sequence[float] | None:
-    supervisor = _supervisor_of(kernel)
-    return None if supervisor is None else (supervisor.intensity,)
 
 
 def _supervisor(kernel: Kernel) -> Labels:
@@ -274,28 +199,28 @@ RUNTIME_FAMILIES: tuple[Family, ...] = (
         "What is running.",
         lambda _: (1.0,),
         (("_info", {}),),
-        labels=lambda _: _build(),
+        labels=lambda _: build(),
     ),
     Family(
         "moorings_supervisor_restarts",
         COUNTER,
         "Restarts of children, by reason.",
-        _restarts,
-        _enumerated("_total", "reason", _RESTART_REASONS),
+        restarts,
+        _enumerated("_total", "reason", RESTART_REASONS),
         labels=_supervisor,
     ),
     Family(
         "moorings_supervisor_restart_limit",
         GAUGE,
         "How many restarts within its period a supervisor allows.",
-        _restart_limit,
+        restart_limit,
         labels=_supervisor,
     ),
     Family(
         "moorings_supervisor_children",
         GAUGE,
         "Children of a supervisor, by state.",
-        _children,
+        children,
         _enumerated("", "state", ChildState),
         labels=_supervisor,
     ),
@@ -309,7 +234,7 @@ RUNTIME_FAMILIES: tuple[Family, ...] = (
         "moorings_runtime_loop_lag_seconds",
         HISTOGRAM,
         "How late the kernel's heartbeat was.",
-        lambda k: _observed(k.lag),
+        lambda k: observed(k.lag),
         _histogram(BUCKETS),
     ),
     Family(
