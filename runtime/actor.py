@@ -1,11 +1,8 @@
 """The actor: one incarnation of a connection, from its start to its stop or crash.
 
-The task, how it waits, and how others reach it. What it does in each state stands in `episode`
-(connecting), `vigil` (ready) and `recovery` (failed). No client outlives the actor that opened it.
-
-One cancel scope bounds everything the actor does while all goes well; the shared timers cancel it
-when a call takes too long, or wake the actor when it sleeps. A scope per call, or a deadline that
-moves with each of them, would cost more than the calls' own bookkeeping.
+The task, and what others ask of it. How it waits stands in `sleeper`; what it does in each state
+in `episode` (connecting), `vigil` (ready) and `recovery` (failed). No client outlives the actor
+that opened it.
 """
 
 # ruff: noqa: SLF001 - the actor is the connection's other half; nobody else changes it
@@ -13,9 +10,8 @@ moves with each of them, would cost more than the calls' own bookkeeping.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import outcome
 import trio
 
 from ..errors import FailureReason
@@ -24,6 +20,7 @@ from .backoff import jittered, stale_after
 from .client import timed_out
 from .episode import connect, note_failure
 from .recovery import back_off
+from .sleeper import Sleeper
 from .state import Event, State
 from .vigil import keep, missed
 
@@ -39,77 +36,50 @@ if TYPE_CHECKING:
     from .settings import ConnectionSettings
 
 
-class Actor:
+class Actor(Sleeper):
     """Runs one connection. All of it belongs to the trio thread.
 
     Attributes:
-        client: the present client; None before the first attempt.
-        calling: what the provider is doing for us right now; None: nothing.
         cut_off: a first attempt of an episode that took too long.
         backoff: the last long backoff, in seconds; 0 after a success.
         delay: the last delay between two attempts of this episode, in seconds.
-        due: when the timers wake or interrupt us, on trio's clock.
         fresh: the next attempt makes a new client.
-        looked_at: the timers' own.
         misses: pings in a row without an answer.
-        nudged: somebody wants the present backoff to end.
         proof: when life was last proved, on trio's clock.
         replacing: bounds the work on a second client beside the present one.
         rested: the wait before the next ping is behind us.
         retrying: tenacity's object, made by the first failure.
-        signal: what the driver has told and nobody has looked at yet.
         stale_after: how long we may be `ready` without proof, in seconds.
-        stopping: somebody asked for the end.
         suspected: the present ping was asked for by a driver's event.
         until: when the long backoff ends, on trio's clock.
     """
 
     __slots__ = (
-        "_bound",
-        "_cut",
-        "_injected",
-        "_parked",
         "backoff",
-        "calling",
-        "client",
         "connection",
         "cut_off",
         "delay",
-        "due",
         "fresh",
-        "kernel",
-        "looked_at",
         "misses",
-        "nudged",
         "proof",
         "replacing",
         "rested",
         "retrying",
-        "signal",
         "stale_after",
-        "stopping",
         "suspected",
         "until",
     )
 
     def __init__(self, connection: Connection, kernel: Kernel) -> None:
+        super().__init__(kernel)
         health = connection.settings.health
         self.connection = connection
-        self.kernel = kernel
-        self.client: Client | None = None
-        self.calling: str | None = None
         self.cut_off: AttemptFailed | None = None
         self.backoff = self.delay = self.proof = self.until = 0.0
-        self.due = self.looked_at = math.inf
         self.misses = 0
-        self.fresh = self.nudged = self.rested = self.stopping = self.suspected = False
+        self.fresh = self.rested = self.suspected = False
         self.retrying: tenacity.AsyncRetrying | None = None
-        self.signal: Signal | None = None
         self.replacing: trio.CancelScope | None = None
-        self._bound: trio.CancelScope | None = None
-        self._cut = False  # our scope is cancelled; a provider may have swallowed that
-        self._injected: BaseException | None = None  # a hook's bug, to be raised in this task
-        self._parked: trio.lowlevel.Task | None = None
         self.stale_after = stale_after(
             health.interval, health.jitter, health.timeout, health.failures
         )
@@ -151,7 +121,7 @@ class Actor:
             raise error
         calling, self.calling = self.calling, None
         if calling == _CLOSING:
-            self.kernel.not_closed_in_time(self.connection)
+            self.kernel.closer.too_late(self.connection)
         if calling is None or self.stopping:
             return
         failure = timed_out(calling, self.connection.settings.health.timeout)
@@ -175,8 +145,10 @@ class Actor:
         client, self.client = self.client, None
         if client is not None:
             self.calling, self.due = _CLOSING, math.inf
-            bound.deadline = kernel.closed_by(connection)  # not the timers': they may be early
-            await kernel.close(connection, client, bounded=True)
+            bound.deadline = kernel.closer.deadline(
+                connection
+            )  # not the timers': they may be early
+            await kernel.closer.close(connection, client, bounded=True)
             self.calling = None
 
     async def _close(self) -> None:
@@ -185,7 +157,7 @@ class Actor:
             connection._step(Event.STOP)
         if self.client is not None:
             client, self.client = self.client, None
-            await self.kernel.close(connection, client)
+            await self.kernel.closer.close(connection, client)
 
     async def _crashed(self, error: Exception) -> None:
         """No state outlives its task: `failed`, and the client is retired."""
@@ -198,7 +170,7 @@ class Actor:
                 cause=error,
             )
         if self.client is not None:
-            self.kernel.retire(connection, self.client)
+            self.kernel.closer.retire(connection, self.client)
             self.client = None
         if connection.crashes is not None and connection.crashes.add(self.kernel.now()):
             connection.crashes.clear()
@@ -276,66 +248,6 @@ class Actor:
         if self._parked is not None and self.rested and self.connection.state is State.READY:
             due = now + jittered(health.interval, health.jitter, self.kernel.random)
             self.kernel.timers.set(self, min(self.due, due), now)
-
-    def inject(self, error: BaseException) -> None:
-        """Raise `error` in this task: a crash that was found elsewhere."""
-        task, self._parked = self._parked, None
-        if task is not None:
-            self.due = math.inf
-            trio.lowlevel.reschedule(task, outcome.Error(error))
-        else:
-            self._injected = error
-            self.wake()
-
-    # -- waiting ------------------------------------------------------------------------------
-
-    def limit(self, seconds: float) -> None:
-        """Let the timers interrupt the next call after so many seconds; `math.inf`: do not."""
-        kernel = self.kernel
-        now = kernel.now()
-        self.due = due = now + seconds
-        if due < self.looked_at:  # `timers.set` at length: three times a start, once a ping
-            kernel.timers.look(self, due, now)
-        client = self.client
-        self.calling = client.step if client is not None and seconds < math.inf else None
-
-    def park(self, when: float) -> Awaitable[object]:
-        """To be awaited: until `when` (trio's clock), a signal, a nudge or a stop."""
-        # Not itself a coroutine function: a thousand parked actors would each keep its frame.
-        if self.signal or self.nudged or self._injected or self.stopping:
-            return _nothing()
-        self.kernel.timers.set(self, when, self.kernel.now())
-        self._parked = trio.lowlevel.current_task()
-        return trio.lowlevel.wait_task_rescheduled(self._abort)  # noqa: ASYNC105 - by the caller
-
-    def _abort(self, _: Any) -> trio.lowlevel.Abort:
-        self._parked = None
-        self.due = math.inf
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    def rouse(self) -> None:
-        """End the present wait; a call goes on."""
-        task, self._parked = self._parked, None
-        if task is not None:
-            self.due = math.inf  # else the wait's end would interrupt what follows it
-            trio.lowlevel.reschedule(task)
-
-    def wake(self) -> None:
-        """End the present wait, or interrupt the present call. The timers' way in, too."""
-        if self._parked is not None:
-            self.rouse()
-        elif self._bound is not None:
-            self._cut = True
-            self._bound.cancel()
-
-    def nudge(self) -> None:
-        """End a backoff."""
-        self.nudged = True
-        self.rouse()
-
-
-async def _nothing() -> None:
-    """What there is to wait for when something has happened already."""
 
 
 _CLOSING = "close"

@@ -1,4 +1,4 @@
-"""A connection as applications see it: its state, its handle, and those who wait for it.
+"""A connection as applications see it: its handle, those who wait for it, and its commands.
 
 What survives an incarnation lives here; the client and the work on it live in the actor, whose
 task may crash and be restarted. Every change of state goes through `_step`.
@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..errors import ConnectionNotReady
 from .actor import Actor
 from .hosts import HostEvent, KernelEnded, current_task, give_up_after
 from .late_hooks import run_late_hooks
 from .measurements import EDGE_INDEX, Measurements
 from .replacement import replace
+from .standing import Standing
 from .state import Event, State, transition
-from .status import ConnectionStatus
-from .watching import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,39 +34,22 @@ if TYPE_CHECKING:
     Hook = Callable[[Any], Awaitable[object]]
 
 
-class Connection:
+class Connection(Standing):
     """One supervised connection. Made by the manager; satisfies `DocumentsDatabaseProtocol`.
 
     `status` and `is_ready` may be read from any thread; all else belongs to the host's thread.
     """
 
     __slots__ = (
-        "__weakref__",
         "_actor",
-        "_attempt",
-        "_changed",
         "_commands",
-        "_database",
         "_decided",
-        "_error",
-        "_facts",
-        "_generation",
-        "_kernel",
-        "_last_ping",
-        "_next_attempt_at",
-        "_reason",
-        "_since",
-        "backend",
         "crashes",
-        "gone",
         "hooks",
         "hooks_pending",
         "measurements",
-        "name",
         "provider",
-        "required",
         "settings",
-        "state",
     )
 
     def __init__(
@@ -78,81 +59,17 @@ class Connection:
         provider: DocumentsDatabaseBase,
         kernel: Kernel,
     ) -> None:
-        self.name = name
-        self.backend = settings.backend
-        self.required = settings.required
+        super().__init__(name, settings.backend, kernel, required=settings.required)
         self.provider = provider
         self.settings = settings
-        self.state = State.INIT
         self.measurements = Measurements()
         # Optional connections count their own crashes: over the budget they park, not escalate.
         self.crashes: RestartWindow | None = None
-        self.gone = False  # a reload has removed it: it never comes back
-        self._kernel = kernel
-        self._actor: Actor | None = None
-        self._database: Any = None
         self.hooks: tuple[Hook, ...] = ()
         self.hooks_pending: Client | None = None  # late hooks run on it: nobody is handed it
+        self._actor: Actor | None = None
         self._commands: trio.Lock | None = None
-        self._changed: HostEvent | None = None  # for those who watch
         self._decided: HostEvent | None = None  # for those who wait: ready, or never
-        self._since = time.time()
-        self._generation = 0
-        self._attempt = 0
-        self._reason: FailureReason | None = None
-        self._error: str | None = None
-        self._next_attempt_at: float | None = None
-        self._last_ping: float | None = None
-        self._refresh()
-
-    def __repr__(self) -> str:
-        why = f" ({self._reason})" if self._reason else ""
-        return f"<Connection {self.name!r} [{self.backend}]: {self.state}{why}>"
-
-    # -- what it says of itself ---------------------------------------------------------------
-
-    @property
-    def status(self) -> ConnectionStatus:
-        """The present snapshot. From any thread."""
-        # Made when somebody looks: most changes of a thousand connections are never looked at.
-        # One read of `_facts`, which is replaced as a whole, so that no thread sees half a change.
-        state, since, generation, attempt, reason, error, next_attempt_at = self._facts
-        return ConnectionStatus(
-            self.name,
-            self.backend,
-            self.required,
-            state,
-            since,
-            generation,
-            attempt,
-            reason,
-            error,
-            self._last_ping,
-            next_attempt_at,
-        )
-
-    @property
-    def facts(self) -> object:
-        """What the status is made of: the same object until the next change."""
-        return self._facts
-
-    @property
-    def generation(self) -> int:
-        """How many clients became ready so far."""
-        return self._generation
-
-    def is_ready(self) -> bool:
-        """Whether `database()` would answer now. From any thread."""
-        return self._database is not None
-
-    def watch(self) -> Watch:
-        """An async iterator: the present status, then the newest after each change.
-
-        Changes that come faster than they are asked for are skipped, except the newest. It ends
-        when the manager closes, or a reload has removed the connection. Dropping it costs nothing.
-        """
-        self._kernel.check_host(self.name)
-        return Watch(self)
 
     # -- the handle ---------------------------------------------------------------------------
 
@@ -165,7 +82,7 @@ class Connection:
         """
         if self._database is not None and get_ident() == self._kernel.thread:
             return self._database
-        self._kernel.check_host(self.name)
+        self._check_host()
         raise self.not_ready("is not ready")
 
     async def get_database(self, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109
@@ -186,7 +103,7 @@ class Connection:
 
     async def wait_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Wait until the connection is ready; arguments and errors as `get_database`."""
-        self._kernel.check_host(self.name)
+        self._check_host()
         if self._database is not None:
             return
         seconds = self._kernel.ready_timeout if timeout is None else timeout
@@ -235,23 +152,6 @@ class Connection:
                 "hook: use the database that the hook is called with"
             )
 
-    async def next_change(self) -> None:
-        """Wait for the next change of the status. Cancelling it disturbs nobody else."""
-        if self._changed is None:
-            self._changed = HostEvent()
-        await self._changed.wait()
-
-    def not_ready(self, what: str) -> ConnectionNotReady:
-        """The error for this connection's present status, with the kernel's own end as cause."""
-        status = self.status
-        why = f", reason: {status.reason}" if status.reason else ""
-        detail = f": {status.error}" if status.error else ""
-        error = ConnectionNotReady(
-            f"connection {self.name!r} {what} (state: {status.state}{why}){detail}", status
-        )
-        error.__cause__ = self._kernel.failure
-        return error
-
     # -- commands -----------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -286,7 +186,7 @@ class Connection:
 
     async def _command(self, command: Callable[[], Awaitable[None]]) -> None:
         """Run a command in the kernel's world, one at a time."""
-        self._kernel.check_host(self.name)
+        self._check_host()
         if self._kernel.closing:
             raise self.not_ready("is closing")
         try:
@@ -322,48 +222,6 @@ class Connection:
         else:
             await replace(self._actor)
 
-    # -- a reload's side ----------------------------------------------------------------------
-
-    def reconfigure(self, settings: ConnectionSettings) -> None:
-        """Go by other settings from now on, with the same client: the next ping or episode does."""
-        old, self.settings = self.settings, settings
-        self.required = settings.required
-        self._kernel.configure(self)
-        if (old.required, old.supervision) != (settings.required, settings.supervision):
-            self._kernel.rebudget(self)
-        if self._actor is not None:
-            self._actor.retune(old)
-        self._refresh()
-
-    async def renew(self, settings: ConnectionSettings) -> None:
-        """`restart` with other settings, which hold from the swap on; a stopped one stays stopped.
-
-        In trio, as a command; errors and cancellation as `restart`.
-        """
-        self.check_kept()
-        if self._actor is not None:
-            await replace(self._actor, settings)
-            return
-        self.reconfigure(settings)
-        if self.state is not State.STOPPED:
-            await self._restart()
-
-    async def move(self, settings: ConnectionSettings, provider: DocumentsDatabaseBase) -> None:
-        """Go to another backend: stop, and start there unless it was stopped before.
-
-        In trio, as a command. Must not be cancelled: a stopped connection would be left.
-
-        Raises:
-            ConnectionNotReady: the manager is closing.
-        """
-        self.check_kept()
-        was_stopped = self.state is State.STOPPED
-        await self._kernel.stop(self)
-        self.backend, self.provider = settings.backend, provider
-        self.reconfigure(settings)
-        if not was_stopped:
-            await self._kernel.start(self)
-
     # -- hooks --------------------------------------------------------------------------------
 
     def on_ready(self, hook: Hook) -> Hook:
@@ -377,7 +235,7 @@ class Connection:
         Raises:
             TypeError: `hook` cannot be called.
         """
-        self._kernel.check_host(self.name)
+        self._check_host()
         if not callable(hook):  # said here, and not by a crash of the connection later on
             raise TypeError(f"a hook is an async function of the database, and not {hook!r}")
         self.hooks = (*self.hooks, hook)
@@ -428,12 +286,6 @@ class Connection:
         self._refresh()
         self._kernel.announcer.stepped(self, source, event, target, cause)
 
-    def _note(self, **changes: Any) -> None:
-        """Change what the status says without a transition (attempt, reason, next attempt)."""
-        for field, value in changes.items():
-            setattr(self, f"_{field}", value)
-        self._refresh()
-
     def _serve(self, database: Any) -> None:
         """Hand out `database` from now on; None: nothing."""
         withheld = self.hooks_pending is not None or self._kernel.closing or self.gone
@@ -442,28 +294,8 @@ class Connection:
         if self._database is not None:
             self.release_waiters()
 
-    def _refresh(self) -> None:
-        """Replace the facts that the status is made of, and wake those who wait for a change."""
-        self._facts = (
-            self.state,
-            self._since,
-            self._generation,
-            self._attempt,
-            self._reason,
-            self._error,
-            self._next_attempt_at,
-        )
-        if self._changed is not None or self._kernel.changed is not None:
-            self._wake()
-
     def release_waiters(self) -> None:
         """Wake those who wait for `ready`, all together: it has come, or it will not."""
         decided, self._decided = self._decided, None
         if decided is not None:
             decided.set()
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, None
-        if changed is not None:
-            changed.set()
-        self._kernel.wake()

@@ -122,7 +122,7 @@ async def _brought_up(actor: Actor, limit: Limit) -> Client:
             settings = await resolved(actor, settings)
         client = actor.client
         if client is not None and (actor.fresh or client.settings != settings):
-            actor.kernel.retire(connection, client)
+            actor.kernel.closer.retire(connection, client)
             client = None
         actor.fresh = False
         if client is None:

@@ -12,20 +12,20 @@ import math
 import os
 import sys
 import time
-import weakref
-from functools import partial
 from random import Random
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..errors import HostMismatch, SupervisorError
+from ..errors import SupervisorError
 from ..providers.references import secrets as secrets_in
 from ..supervisors.policy import RestartWindow
 from ..supervisors.spec import ChildSpec
 from .announcer import Announcer
+from .closing import Closer
 from .endpoint import Endpoint
+from .guard import forget_after_fork
 from .hosts import HostEvent, TrioHost
 from .measurements import Histogram
 from .resolver import Resolver
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from ..providers.contract import DocumentsDatabaseBase
     from ..supervisors.supervisor import Supervisor
     from .announcer import Observer
-    from .client import Client
     from .connection import Connection
     from .hosts import Host
     from .redaction import Redactor
@@ -49,17 +48,12 @@ logger = logging.getLogger("moorings")
 
 HEARTBEAT = 0.25
 """How often the kernel proves that it is alive, and looks for stale connections, in seconds."""
-LINGER = 2.0
-"""How long a client that was replaced is kept for those who hold a handle of it, in seconds: a
-request that waits for something else between two calls finishes on the client it began with."""
 STALLED_AFTER = 5.0
 """A heartbeat that is older than this, in seconds, means that the kernel is not running."""
 ROOT_INTENSITY, ROOT_PERIOD = 3, 60.0
 # The actor closes its client within `supervision.shutdown`; only a task that is stuck beyond its
 # own bound is the supervisor's to report.
 _CLOSING_GRACE = 0.5
-
-_alive: weakref.WeakSet[Kernel] = weakref.WeakSet()
 
 
 class Kernel:
@@ -101,30 +95,17 @@ class Kernel:
         self.redactor = redactor
         self.announcer = Announcer(observers, redactor)
         self.changed: HostEvent | None = None  # while anybody waits for any change
-        self.close_by = math.inf  # on trio's clock, once closing has begun
-        self._retired: list[tuple[float, Connection, Client]] = []
+        self.closer = Closer(self)
         self._scopes: set[trio.CancelScope] = set()
         self._nursery: trio.Nursery
         self._token: trio.lowlevel.TrioToken
         self.body = trio.CancelScope()
-        _alive.add(self)
+        forget_after_fork(self)
 
     def add(self, connection: Connection) -> None:
         """Take a connection in; it starts with the kernel."""
         self.connections[connection.name] = connection
         self.configure(connection)
-
-    def regroup(self, connections: dict[str, Connection], names: Iterable[str]) -> None:
-        """Have these of `connections`, in this order."""
-        # Replaced, never mutated: other threads look at it.
-        self.connections = {name: connections[name] for name in names}
-
-    def choose_default(self, name: str | None) -> None:
-        """Let `name` be the connection that is meant when none is named; None: there is none."""
-        self.default = name
-        self.serving.pop(None, None)
-        if name in self.serving:
-            self.serving[None] = self.serving[name]
 
     def configure(self, connection: Connection) -> None:
         """Tell a connection's provider, and the redactor, what its settings say."""
@@ -139,27 +120,6 @@ class Kernel:
         """Let no text show the secrets of a connection's settings from now on."""
         if secrets := secrets_in(settings.provider):
             self.redactor.learn(*secrets)
-
-    # -- who may call -------------------------------------------------------------------------
-
-    def check_host(self, what: str) -> None:
-        """Refuse a call from another thread, process or event loop.
-
-        Raises:
-            HostMismatch: names both sides.
-        """
-        if os.getpid() != self.process:
-            raise HostMismatch(
-                f"connection {what!r} was opened in process {self.process} and is used in process "
-                f"{os.getpid()}: a fork cannot share it. Open the connections after the fork"
-            )
-        if get_ident() != self.thread:
-            raise HostMismatch(
-                f"connection {what!r} was opened in thread {self.thread} and is used in thread "
-                f"{get_ident()}: call through the loop it was opened in (trio.from_thread.run, "
-                "asyncio.run_coroutine_threadsafe), or open connections in this thread, too"
-            )
-        self.host.check(f"connection {what!r}")
 
     def is_alive(self) -> bool:
         """Whether the kernel runs: a fresh heartbeat and no failure. From any thread."""
@@ -207,61 +167,6 @@ class Kernel:
         """Run a side task that the kernel owns: it may finish while the kernel closes."""
         self._nursery.start_soon(self._guarded, function, *args, name=function.__qualname__)
 
-    def retire(self, connection: Connection, client: Client) -> None:
-        """Close a client that has been replaced, at a heartbeat: recovery comes first.
-
-        One that was handed out is kept for a while, unless the kernel closes.
-        """
-        client.actor = None
-        if client.native is not None:
-            due = self.now() + (LINGER if client.counted else 0.0)
-            self._retired.append((due, connection, client))
-
-    def _close_retired(self) -> None:
-        if not self._retired:
-            return
-        retired, self._retired, now = self._retired, [], self.now()
-        for entry in retired:
-            due, connection, client = entry
-            if due > now and not self.closing:
-                self._retired.append(entry)
-            else:
-                # Not guarded: it shields itself, is bounded, and lets nothing out.
-                self._nursery.start_soon(self.close, connection, client)
-
-    def closed_by(self, connection: Connection) -> float:
-        """When a client that is closed from now on has to be closed, on trio's clock."""
-        return min(self.now() + connection.settings.supervision.shutdown, self.close_by)
-
-    async def close(self, connection: Connection, client: Client, *, bounded: bool = False) -> None:
-        """Close a client; say so where that fails or takes too long.
-
-        Args:
-            connection: whose client it is.
-            client: nobody uses it any more.
-            bounded: the caller's scope bounds this. False: it is bounded here, and shielded.
-        """
-        try:
-            if bounded:
-                in_time = await client.close_unbounded(self)
-            else:
-                in_time = await client.close(self, self.closed_by(connection))
-        except Exception as error:  # noqa: BLE001 - nothing may keep the others from closing
-            text = self.describe(connection.provider, error)
-            logger.warning("connection %r: closing its client failed: %s", connection.name, text)
-            return
-        if not in_time:
-            self.not_closed_in_time(connection)
-
-    def not_closed_in_time(self, connection: Connection) -> None:
-        """Count and tell that a client had to be given up."""
-        connection.measurements.close_timeouts += 1
-        logger.error(
-            "connection %r did not close within %g s",
-            connection.name,
-            connection.settings.supervision.shutdown,
-        )
-
     # -- changes of any connection ------------------------------------------------------------
 
     def wake(self) -> None:
@@ -294,16 +199,6 @@ class Kernel:
             ask=connection.ask,
         )
 
-    def rebudget(self, connection: Connection) -> None:
-        """Let the supervisor go by a connection's present settings, and count its crashes anew."""
-        connection.crashes = None
-        spec = self.spec(connection)
-        assert spec.intensity is not None and spec.period is not None  # noqa: S101, PT018 - see there
-        # Ended and started anew, the child would lose its client, for which nothing is wrong.
-        child = self.supervisor._find(connection.name)  # noqa: SLF001 - OTP changes specs in place
-        child.spec = spec
-        child.window = RestartWindow(spec.intensity, spec.period)
-
     async def start(self, connection: Connection) -> None:
         """Run a connection that was stopped; returns at `connecting`."""
         try:
@@ -318,25 +213,6 @@ class Kernel:
         await self.supervisor.terminate_child(connection.name)
         self._settle(connection)
 
-    def let_go(self, connection: Connection) -> None:
-        """Tell those who wait for a connection that it leaves; `remove` stops it."""
-        connection.gone = True
-        self.leaving.add(connection)
-        connection._serve(None)  # noqa: SLF001
-        connection.release_waiters()
-        connection._wake()  # noqa: SLF001
-
-    async def remove(self, connection: Connection) -> None:
-        """Stop a connection that was let go, and forget it."""
-        # At once, and again when a command that was under way, and may have started it, is over.
-        await self.supervisor.terminate_child(connection.name)
-        await connection.serialised(partial(self._forget, connection))
-
-    async def _forget(self, connection: Connection) -> None:
-        await self.stop(connection)
-        self.supervisor.delete_child(connection.name)
-        self.leaving.discard(connection)
-
     @staticmethod
     def _settle(connection: Connection) -> None:
         """A connection whose task ended between two incarnations is stopped all the same."""
@@ -347,7 +223,7 @@ class Kernel:
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Start the parts that every connection needs."""
-        self._nursery = nursery
+        self._nursery = self.closer.nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
         # Asked for several times a ping: straight to the clock is three calls shorter.
         self.now = trio.lowlevel.current_clock().current_time
@@ -366,7 +242,7 @@ class Kernel:
                 actor = connection._actor  # noqa: SLF001
                 if actor is not None and now > actor.proof + actor.stale_after:
                     actor.check_proof(now)
-            self._close_retired()
+            self.closer.close_retired()
             self.announcer.summarise(self._beat)
 
     def fail(self, error: BaseException) -> None:
@@ -380,7 +256,7 @@ class Kernel:
         self._note_failure(error)
         self.begin_closing()
         self._scopes.clear()
-        self._retired.clear()
+        self.closer.forget_retired()
         self.end()
 
     def _note_failure(self, error: BaseException) -> None:
@@ -394,7 +270,7 @@ class Kernel:
 
         All clients together have `seconds` to close.
         """
-        self.close_by = min(self.close_by, self.now() + seconds)
+        self.closer.close_within(seconds)
         self.closing = True
         self.serving.clear()
         for connection in self.connections.values():
@@ -404,7 +280,7 @@ class Kernel:
 
     def end(self) -> None:
         """The connections are stopped: no status changes any more, and the side tasks end."""
-        self._close_retired()
+        self.closer.close_retired()
         for scope in tuple(self._scopes):
             scope.cancel()  # clients that are still being closed are shielded, and have a bound
         connections = (*self.connections.values(), *self.leaving)
@@ -427,14 +303,3 @@ class Kernel:
                 self.fail(error)
             finally:
                 self._scopes.discard(scope)
-
-
-def _invalidate_after_fork() -> None:
-    # The hot path compares threads only, and a fork keeps the thread's identity.
-    for kernel in _alive:
-        kernel.serving.clear()
-        for connection in kernel.connections.values():
-            connection._database = None  # noqa: SLF001
-
-
-os.register_at_fork(after_in_child=_invalidate_after_fork)

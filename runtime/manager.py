@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnknownConnection, did_you_mean
+from .guard import check_host
 from .http_probes import KERNEL
 from .lifecycle import wait_ready
 from .metrics import Exposition
@@ -130,7 +131,7 @@ class ConnectionManager:
             UnknownConnection: no connection has such a name.
             ConnectionNotReady: not in time, or one of them is stopped, or the manager is closing.
         """
-        self.kernel.check_host("the manager")
+        check_host(self.kernel, "the manager")
         if names:
             wanted = [self[name] for name in names]
         else:
@@ -148,7 +149,7 @@ class ConnectionManager:
         Changes that come faster than they are asked for are skipped, except the newest of each
         connection. It ends when the manager closes.
         """
-        self.kernel.check_host("the manager")
+        check_host(self.kernel, "the manager")
         return ManagerWatch(self.kernel)
 
     def add_check(self, name: str, fn: Check) -> None:

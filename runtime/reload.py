@@ -19,8 +19,11 @@ from ..providers.factory import DocumentsDatabaseFactory
 from ..providers.references import references
 from .changes import LIVE, InForce, compare, enabled
 from .connection import Connection
+from .guard import check_host
 from .hosts import KernelEnded, current_task, in_thread
 from .loading import load_settings
+from .reconfiguration import choose_default, let_go, move, reconfigure, regroup, remove
+from .replacement import renew
 from .secrets import secrets_backend
 from .settings import Settings
 from .state import State
@@ -62,7 +65,7 @@ class Reloader:
     async def reload(self, source: Source | None) -> Changes:
         """`ConnectionManager.reload`, from either world."""
         kernel = self._kernel
-        kernel.check_host("the manager")
+        check_host(kernel, "the manager")
         if kernel.hooking.get(current_task()) is not None:
             raise RuntimeError("a hook reloads the settings, which would wait for the hook")
         try:
@@ -139,17 +142,17 @@ class Reloader:
         kernel.hook_timeout = settings.runtime.hook_timeout
         for name in changes.removed:
             leaving = kernel.connections[name]
-            kernel.let_go(leaving)
-            self._begin(name, partial(kernel.remove, leaving))
+            let_go(leaving)
+            self._begin(name, partial(remove, leaving))
         added = [Connection(n, wanted[n], providers[n], kernel) for n in changes.added]
-        kernel.regroup({**kernel.connections, **{c.name: c for c in added}}, tuple(wanted))
-        kernel.choose_default(settings.database.default_document_connection)
+        regroup(kernel, {**kernel.connections, **{c.name: c for c in added}}, tuple(wanted))
+        choose_default(kernel, settings.database.default_document_connection)
         for connection in added:
             kernel.configure(connection)
         kernel.supervisor.start_children_nowait([kernel.spec(c) for c in added])
         for name in changes.updated:
             if name in wanted:
-                kernel.connections[name].reconfigure(wanted[name])
+                reconfigure(kernel.connections[name], wanted[name])
         self._owed &= wanted.keys() - changes.added
         kernel.wake()
 
@@ -176,12 +179,12 @@ class Reloader:
         """Let clients go and come; the changes as they turned out."""
         kept, failed, stopped = self._kernel.connections, set[str](), set[str]()
 
-        async def renew(name: str) -> None:
+        async def renew_one(name: str) -> None:
             connection = kept[name]
             if connection.state is State.STOPPED:
                 stopped.add(name)
             try:
-                await connection.serialised(partial(connection.renew, wanted[name]))
+                await connection.serialised(partial(renew, connection, wanted[name]))
                 self._owed.discard(name)
             except ConnectionNotReady as error:
                 failed.add(name)
@@ -190,11 +193,11 @@ class Reloader:
         async with trio.open_nursery() as nursery:
             for name in changes.restarted:
                 if name in providers:
-                    move = partial(kept[name].move, wanted[name], providers[name])
-                    self._begin(name, partial(kept[name].serialised, move))
+                    going = partial(move, kept[name], wanted[name], providers[name])
+                    self._begin(name, partial(kept[name].serialised, going))
                     self._owed.discard(name)
                 else:
-                    nursery.start_soon(renew, name)
+                    nursery.start_soon(renew_one, name)
             await self._until_done(dict.fromkeys((*changes.removed, *changes.restarted)))
         return replace(
             changes,

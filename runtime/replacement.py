@@ -12,10 +12,12 @@ from ..errors import ConnectionNotReady
 from ..providers.references import references
 from .client import Client, timed_out
 from .episode import deadline_of, resolved
+from .reconfiguration import reconfigure
 from .state import State
 
 if TYPE_CHECKING:
     from .actor import Actor
+    from .connection import Connection
     from .settings import ConnectionSettings
 
 
@@ -36,17 +38,31 @@ async def replace(actor: Actor, settings: ConnectionSettings | None = None) -> N
     """
     if actor.connection.state is not State.READY:
         if settings is not None:
-            actor.connection.reconfigure(settings)
+            reconfigure(actor.connection, settings)
         actor.fresh = True
         actor.nudge()
         return
     fresh = await _built_beside(actor, settings or actor.connection.settings)
     if actor.connection._actor is not actor:
-        await actor.kernel.close(actor.connection, fresh)
+        await actor.kernel.closer.close(actor.connection, fresh)
         raise _stopped_meanwhile(actor)
     if settings is not None:
-        actor.connection.reconfigure(settings)
+        reconfigure(actor.connection, settings)
     _install(actor, fresh)
+
+
+async def renew(connection: Connection, settings: ConnectionSettings) -> None:
+    """Go by other settings with a new client; a stopped connection goes by them, and stays so.
+
+    In trio, as a command; errors and cancellation as `replace`.
+    """
+    connection.check_kept()
+    if connection._actor is not None:
+        await replace(connection._actor, settings)
+        return
+    reconfigure(connection, settings)
+    if connection.state is not State.STOPPED:
+        await connection._restart()
 
 
 async def _built_beside(actor: Actor, settings: ConnectionSettings) -> Client:
@@ -60,7 +76,7 @@ async def _built_beside(actor: Actor, settings: ConnectionSettings) -> Client:
         _refuse_cut_off(actor, scope, fresh)
     except BaseException as error:
         # Here, not in the background: the kernel's own tasks may be over by now.
-        await actor.kernel.close(connection, fresh)
+        await actor.kernel.closer.close(connection, fresh)
         if isinstance(error, ConnectionNotReady):
             raise
         if isinstance(error, Exception):
@@ -106,4 +122,4 @@ def _install(actor: Actor, fresh: Client) -> None:
     else:
         actor.nudge()  # lost in the meantime: the episode goes on with the new client
     if old is not None:
-        actor.kernel.retire(connection, old)
+        actor.kernel.closer.retire(connection, old)

@@ -11,8 +11,8 @@ from .state import State
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from .connection import Connection
     from .kernel import Kernel
+    from .standing import Standing
     from .status import ConnectionStatus
 
 
@@ -21,7 +21,7 @@ class Watch:
 
     __slots__ = ("_connection", "_seen")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Standing) -> None:
         self._connection = connection
         self._seen: object = None
 

@@ -24,8 +24,8 @@ from moorings.errors import (
     RestartIntensityExceeded,
     SettingsError,
 )
+from moorings.runtime.guard import _kernels as kernels_alive
 from moorings.runtime.kernel import Kernel
-from moorings.runtime.kernel import _alive as kernels_alive
 from moorings.runtime.state import State
 
 if TYPE_CHECKING:

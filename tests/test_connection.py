@@ -19,7 +19,8 @@ from moorings.errors import (
     RestartIntensityExceeded,
 )
 from moorings.providers.contract import Signal
-from moorings.runtime.kernel import HEARTBEAT, LINGER
+from moorings.runtime.closing import LINGER
+from moorings.runtime.kernel import HEARTBEAT
 from moorings.runtime.protocols import BaseServiceProtocol, DocumentsDatabaseProtocol
 from moorings.runtime.state import Event, State
 from moorings.runtime.timers import GRANULARITY
