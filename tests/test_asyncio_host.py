@@ -389,7 +389,7 @@ def test_a_sibling_that_fails_ends_the_block_in_order(world: World, on_asyncio: 
 
 
 async def _whole_life(world: World) -> None:
-    async with world.open(runtime={"startup": "wait"}, **QUICK) as connections:
+    async with world.open(runtime={"startup": "wait"}) as connections:
         db = connections["db"]
         await db.get_database()
         await db.restart()
