@@ -28,9 +28,15 @@ FROM_MOORINGS = [
     "LocalDBProvider",
     "MongoProvider",
     "MooringsError",
+    "PyMongoProvider",
     "RestartIntensityExceeded",
+    "Secret",
+    "SecretReference",
+    "SecretUnavailable",
     "Settings",
     "SettingsError",
+    "SettingsProblem",
+    "Signal",
     "State",
     "SupervisorError",
     "Transition",
@@ -41,6 +47,7 @@ FROM_MOORINGS = [
 ]
 FROM_SUPERVISORS = [
     "AutoShutdown",
+    "Backoff",
     "ChildAlreadyPresent",
     "ChildAlreadyStarted",
     "ChildCounts",
@@ -52,13 +59,17 @@ FROM_SUPERVISORS = [
     "ChildSpec",
     "ChildStartFailed",
     "ChildStarted",
+    "ChildState",
     "ChildUnstopped",
     "Escalated",
     "Restart",
     "RestartIntensityExceeded",
+    "ShuttingDown",
     "Strategy",
     "Supervisor",
     "SupervisorError",
+    "SupervisorEvent",
+    "TaskStatus",
     "open_supervisor",
 ]
 
@@ -74,6 +85,12 @@ def test_moorings_has(name: str) -> None:
 def test_supervisors_has(name: str) -> None:
     assert getattr(moorings.supervisors, name) is not None
     assert name in moorings.supervisors.__all__
+
+
+def test_nothing_else_is_promised() -> None:
+    """A name that is public by accident would have to be kept."""
+    assert {*moorings.__all__} == {*FROM_MOORINGS, "supervisors"}
+    assert {*moorings.supervisors.__all__} == {*FROM_SUPERVISORS}
 
 
 def test_every_name_that_is_listed_loads() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import FrozenInstanceError
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,23 @@ def test_every_delay_lies_between_initial_and_max_and_within_three_times_the_las
         assert delay <= 3 * initial
 
 
-@pytest.mark.parametrize("values", [(0, 1), (-1, 1), (2, 1), (1, math.inf), (math.nan, 1)])
+@pytest.mark.parametrize("values", [(0, 1), (-1, 1), (2, 1), (1, float("inf")), (math.nan, 1)])
 def test_a_backoff_that_means_nothing_is_refused(values: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="initial <= max"):
         Backoff(*values)
+
+
+def test_a_backoff_is_a_value() -> None:
+    assert Backoff() == Backoff(0.1, 5.0)
+    assert not hasattr(Backoff(), "__dict__")
+    with pytest.raises(FrozenInstanceError):
+        Backoff().max = 1.0  # type: ignore[misc]
+
+
+def test_whoever_lived_no_longer_than_max_goes_on_where_it_was() -> None:
+    backoff = Backoff(1.0, 5.0, random=Latest())
+    assert backoff.delay(1.5, lived=5.0) == 4.5
+    assert backoff.delay(1.5, lived=5.1) == 3.0
 
 
 def test_delays_differ_and_can_be_repeated() -> None:
