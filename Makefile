@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-prometheus test-odms test-faults soak-supervision \
-	planted-bugs coverage check bench clean
+	planted-bugs mutants coverage check bench clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -22,6 +22,10 @@ $(VENV)/.run: $(VENV)/.created pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/.mutation: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group mutation
 	@touch $@
 
 # Beanie 1 stands on Motor, Beanie 2 on PyMongo's asynchronous client: an environment for each.
@@ -58,6 +62,10 @@ soak-supervision: $(VENV)/.dev ## random supervision trees against OTP's rules (
 
 planted-bugs: $(VENV)/.dev ## does the simulation find the bugs in tests/simulation/bugs?
 	$(BIN)/python -m tests.simulation.planted
+
+MODULES ?=
+mutants: $(VENV)/.mutation ## is every small change to what decides noticed? (MODULES=supervisors/policy.py)
+	$(BIN)/python -m tests.mutation $(MODULES)
 
 check: $(VENV)/.dev ## lint, types, imports
 	$(BIN)/ruff check .
