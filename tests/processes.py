@@ -1,8 +1,13 @@
-"""Programs as processes of their own: what they write can be waited for; they are ended with us."""
+"""Programs as processes of their own: what they write can be waited for; they are ended with us.
+
+`call` is for what needs no process: it runs the same command lines in this one, in a tenth of the
+time. Signals from outside, abrupt ends and what the interpreter itself prints need processes.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import re
@@ -13,13 +18,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
+from moorings.runtime.cli import main
+
 if TYPE_CHECKING:
     import signal
-    from pathlib import Path
 
 SECONDS = 30.0
 """How long anything that was asked for may take to happen."""
@@ -151,3 +159,51 @@ def start_python(tmp_path: Path) -> Iterator[Start]:
 def start(start_python: Start) -> Start:
     """Starts `moorings` with the given arguments in `tmp_path`; keywords are variables."""
     return functools.partial(start_python, "-m", "moorings")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that was run in this process; read as a `Program` that has ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stderr.splitlines()]
+
+    def ended(self) -> int:
+        return self.status
+
+
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logging_restored: None,
+    capfd: pytest.CaptureFixture[str],
+) -> Call:
+    """Runs `moorings` as `start` does, but in this process: returns when it has ended."""
+    monkeypatch.chdir(tmp_path)
+    for variable in os.environ.keys() - clean_environ().keys():
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(sys, "path", sys.path[:])  # where the command enters the directory
+
+    def run(*arguments: str, **variables: str) -> Done:
+        known = set(sys.modules)
+        importlib.invalidate_caches()  # modules may have been written a moment ago
+        with monkeypatch.context() as environment:
+            for name, value in clean_environ(**variables).items():
+                environment.setenv(name, value)
+            status = main(arguments)
+        for name in sys.modules.keys() - known:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and tmp_path in Path(file).parents:
+                del sys.modules[name]  # the next test's module has the same name
+        return Done(status, *capfd.readouterr())
+
+    return run

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mongod import Mongod
-    from processes import Start
+    from processes import Call, Start
 
 LOCAL = '[default.database.documents.main]\nbackend = "local"\n'
 
@@ -113,9 +113,9 @@ def test_without_any_settings_it_serves_one_connection_in_memory(start: Start) -
     assert {line["level"] for line in program.log} == {"warning", "info"}
 
 
-def test_an_environment_is_never_the_embedded_default(start: Start) -> None:
+def test_an_environment_is_never_the_embedded_default(call: Call) -> None:
     """Whoever names one has settings in mind: a missing file must not mean a fresh database."""
-    program = start("run", MOORINGS_ENV="production")
+    program = call("run", MOORINGS_ENV="production")
     assert program.ended() == 78
     assert "./settings.toml" in program.stderr
 
@@ -132,20 +132,20 @@ def test_an_environment_is_never_the_embedded_default(start: Start) -> None:
     ],
 )
 def test_what_cannot_be_run_is_64_and_says_why(
-    start: Start, tmp_path: Path, target: str, why: str
+    call: Call, tmp_path: Path, target: str, why: str
 ) -> None:
     (tmp_path / "app.py").write_text(
         "async def main(c): pass\ndef plain(c): pass\n"
         "class Class:\n    async def __call__(self, c): pass\n"
     )
-    program = start("run", target)
+    program = call("run", target)
     assert program.ended() == 64
     assert why in " ".join(program.stderr.replace("│", " ").split())
     assert "Traceback" not in program.stderr
 
 
 @pytest.mark.parametrize("target", ["app:main", "app:instance", "app:Namespace.main", "app:partly"])
-def test_every_kind_of_async_function_runs(start: Start, tmp_path: Path, target: str) -> None:
+def test_every_kind_of_async_function_runs(call: Call, tmp_path: Path, target: str) -> None:
     (tmp_path / "app.py").write_text(
         """
 import functools
@@ -169,7 +169,7 @@ instance = Callable()
 partly = functools.partial(_two, "ran")
 """
     )
-    program = start("run", target)
+    program = call("run", target)
     assert program.ended() == 0, program.stderr
     assert program.stdout == "ran\n"
 
@@ -183,11 +183,11 @@ partly = functools.partial(_two, "ran")
     ],
 )
 def test_an_error_inside_of_the_module_shows_its_own_traceback(
-    start: Start, tmp_path: Path, code: str, what: str
+    call: Call, tmp_path: Path, code: str, what: str
 ) -> None:
     """Without our frames, and without the import system's."""
     (tmp_path / "app.py").write_text(code)
-    program = start("run", "app:main")
+    program = call("run", "app:main")
     assert program.ended() == 1
     (failed,) = (line for line in program.log if "importing app failed" in line["event"])
     assert what in failed["exception"]
@@ -367,12 +367,10 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_a_taken_port_is_a_problem_of_the_settings(
-    start: Start, tmp_path: Path, taken: int
-) -> None:
+def test_a_taken_port_is_a_problem_of_the_settings(call: Call, tmp_path: Path, taken: int) -> None:
     """It names the file, or the variable, that the port was set in."""
     (tmp_path / "settings.toml").write_text(LOCAL + f"[default.runtime.exporter]\nport = {taken}\n")
-    program = start("run", MOORINGS_RUNTIME__EXPORTER__PORT=str(taken))
+    program = call("run", MOORINGS_RUNTIME__EXPORTER__PORT=str(taken))
     assert program.ended() == 78
     assert "MOORINGS_RUNTIME__EXPORTER__PORT runtime.exporter.port" in program.stderr
     assert f"127.0.0.1:{taken} is taken" in program.stderr
@@ -400,8 +398,8 @@ def test_check_reports_what_is_ready(start: Start, tmp_path: Path) -> None:
     assert program.stderr == ""
 
 
-# What is tried once only, so that a failure is told soon.
-ONCE = "retry = { attempts = 1 }\n"
+# What is tried once only, and not for long, so that a failure is told soon.
+ONCE = "retry = { attempts = 1 }\nhealth = { timeout = 1.0 }\n"
 
 
 @pytest.mark.parametrize(
@@ -412,22 +410,22 @@ ONCE = "retry = { attempts = 1 }\n"
     ],
 )
 def test_check_says_why_a_server_is_not_reached(
-    start: Start, tmp_path: Path, url: str, status: int, reason: str
+    call: Call, tmp_path: Path, url: str, status: int, reason: str
 ) -> None:
     (tmp_path / "settings.toml").write_text(mongo(url, more=ONCE))
-    program = start("check")
+    program = call("check")
     assert program.ended() == status, program.stdout
     assert f"{reason}:" in program.stdout.splitlines()[1]
 
 
 @pytest.mark.mongod
 def test_check_says_when_credentials_are_refused(
-    start: Start, tmp_path: Path, mongod_auth: Mongod
+    call: Call, tmp_path: Path, mongod_auth: Mongod
 ) -> None:
     """77, at the first failure: nothing is retried hot; and the password is nowhere."""
     url = f"mongodb://root:wrong-password@{mongod_auth.address}/?authSource=admin"
     (tmp_path / "settings.toml").write_text(mongo(url))
-    program = start("check", "--log-level", "debug")
+    program = call("check", "--log-level", "debug")
     assert program.ended() == 77
     assert "auth:" in program.stdout.splitlines()[1]
     assert "wrong-password" not in program.stdout + program.stderr
@@ -445,12 +443,12 @@ def test_nothing_of_a_password_is_logged_even_by_the_driver_at_debug(
         assert spelling not in program.stderr
 
 
-def test_only_required_connections_decide(start: Start, tmp_path: Path) -> None:
+def test_only_required_connections_decide(call: Call, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text(
         LOCAL + mongo("mongodb://127.0.0.1:1/", "extra", "required = false\n" + ONCE)
     )
-    both = start("check")
-    named = start("check", "extra")
+    both = call("check")
+    named = call("check", "extra")
     assert both.ended() == 0
     assert "mongo (optional)  failed" in both.stdout
     assert named.ended() == 69, "whoever names it wants to know of it"
@@ -463,12 +461,12 @@ def pymongo(url: str, name: str) -> str:
 
 @pytest.mark.mongod
 def test_check_takes_backends_for_asyncio_alone_along(
-    start: Start, tmp_path: Path, mongod: Mongod
+    call: Call, tmp_path: Path, mongod: Mongod
 ) -> None:
     """In the settings' order, whatever each of them runs on."""
     settings = (pymongo(mongod.url, "first"), LOCAL, pymongo(mongod.url, "last"))
     (tmp_path / "settings.toml").write_text("".join(settings))
-    program = start("check")
+    program = call("check")
     assert program.ended() == 0, program.stderr
     rows = [line.split()[:3] for line in program.stdout.splitlines()[1:]]
     assert rows == [
@@ -478,21 +476,21 @@ def test_check_takes_backends_for_asyncio_alone_along(
     ]
 
 
-def test_check_says_why_on_asyncio_too(start: Start, tmp_path: Path) -> None:
+def test_check_says_why_on_asyncio_too(call: Call, tmp_path: Path) -> None:
     url = "mongodb://127.0.0.1:1/"
     (tmp_path / "settings.toml").write_text(LOCAL + pymongo(url, "other"))
-    program = start("check")
+    program = call("check")
     assert program.ended() == 69
     assert "Connect call failed" in program.stdout.splitlines()[2]
-    waited = start("check", "other", "--wait", "0.2")
+    waited = call("check", "other", "--wait", "0.2")
     assert waited.ended() == 69
     assert "connecting" in waited.stdout
 
 
-def test_check_waits_as_long_as_it_is_told(start: Start, tmp_path: Path) -> None:
+def test_check_waits_as_long_as_it_is_told(call: Call, tmp_path: Path) -> None:
     """`--wait` goes on after an episode has failed, and ends when the time is over."""
     (tmp_path / "settings.toml").write_text(mongo("mongodb://127.0.0.1:1/", more=ONCE))
-    program = start("check", "--wait", "0.2")
+    program = call("check", "--wait", "0.2")
     assert program.ended() == 69
     assert "main  mongo    connecting" in program.stdout
 
@@ -518,9 +516,9 @@ def test_check_can_leave_the_world_alone(moorings: Any, here: Path) -> None:
     assert out == "settings.toml: valid; 0 of 1 connections enabled\n"
 
 
-def test_check_of_an_unknown_connection_names_the_known(start: Start, tmp_path: Path) -> None:
+def test_check_of_an_unknown_connection_names_the_known(call: Call, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text(LOCAL)
-    program = start("check", "mian")
+    program = call("check", "mian")
     assert program.ended() == 64
     assert "did you mean 'main'?" in " ".join(program.stderr.replace("│", " ").split())
 
@@ -528,27 +526,27 @@ def test_check_of_an_unknown_connection_names_the_known(start: Start, tmp_path: 
 # -- status
 
 
-def test_status_reads_a_running_program(start: Start) -> None:
+def test_status_reads_a_running_program(start: Start, call: Call) -> None:
     program = start("run")
     program.becomes_ready()
-    asked = start("status", "--url", program.url())
+    asked = call("status", "--url", program.url())
     assert asked.ended() == 0
     header, row = asked.stdout.splitlines()
     assert header.startswith("name")
     assert row.split()[:3] == ["default_local", "local", "ready"]
-    as_json = start("status", "--url", program.url(), "--json")
+    as_json = call("status", "--url", program.url(), "--json")
     assert as_json.ended() == 0
     assert json.loads(as_json.stdout)[0]["state"] == "ready"
 
 
-def test_status_finds_the_program_by_its_settings(start: Start, tmp_path: Path) -> None:
+def test_status_finds_the_program_by_its_settings(start: Start, call: Call, tmp_path: Path) -> None:
     """Host and port are those of the settings; where it serves everywhere, it serves here."""
     program = start("run")
     port = program.url().rpartition(":")[2]
     (tmp_path / "settings.toml").write_text(
         f'{LOCAL}[default.runtime.exporter]\nhost = "0.0.0.0"\n'
     )
-    asked = start("status", MOORINGS_RUNTIME__EXPORTER__PORT=port)
+    asked = call("status", MOORINGS_RUNTIME__EXPORTER__PORT=port)
     assert asked.ended() == 0, asked.stderr
     assert "default_local" in asked.stdout
 
@@ -578,7 +576,7 @@ def stranger() -> Iterator[Callable[[bytes], str]]:
                 """Nothing."""
 
         server = HTTPServer(("127.0.0.1", 0), Answer)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         servers.append((server, thread))
         return f"http://127.0.0.1:{server.server_port}"

@@ -126,7 +126,9 @@ def _mongo(
         # Port 1 of loopback: nobody listens there.
         options = {"serverSelectionTimeoutMS": 300}
         settings = {"url": "mongodb://127.0.0.1:1/", "database_name": "x", "options": options}
-        return provider("broken"), provider.settings_model.model_validate(settings)
+        broken = provider("broken")
+        broken.command_timeout = 1.0  # the driver is given half of it to find a server
+        return broken, provider.settings_model.model_validate(settings)
 
     settings = {"url": url, "database_name": database_name}
     return Subject(lambda: provider("subject"), loop, settings, refused)

@@ -1,4 +1,7 @@
-"""`run`: signals, drain, the bound on a shutdown, and what the status says. Real processes."""
+"""`run`: signals, drain, the bound on a shutdown, and what the status says.
+
+In real processes (`run`), or in this one (`run_here`) where a process would show no more.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from moorings.runtime.exits import ExitStatus, status_of, status_of_reason
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from processes import Program, Start
+    from processes import Call, Done, Program, Start
 
 ON_TRIO = """
 import trio
@@ -92,6 +95,8 @@ async def swallows_and_returns(connections):
 """
 
 PROGRAM = """
+import signal
+
 async def works(connections):
     database = await connections.get_database()
     await database.things.insert_one({"a": 1})
@@ -105,8 +110,14 @@ async def waits(connections):
     finally:
         print("cleaned up", flush=True)
 
-async def waits_in_tasks(connections):
-    await together([waits, connections], [waits, connections])
+async def signals(connections):
+    signal.raise_signal(signal.SIGTERM)
+
+async def is_signalled(connections):
+    await together([waits, connections], [signals, connections])
+
+async def is_signalled_in_tasks(connections):
+    await together([waits, connections], [waits, connections], [signals, connections])
 
 async def raises(connections):
     password = "unlucky-password"
@@ -174,6 +185,7 @@ def synchronous(connections):
 HOSTS = {"trio": ON_TRIO, "asyncio": ON_ASYNCIO}
 
 Run = Callable[..., "Program"]
+RunHere = Callable[..., "Done"]
 
 
 @pytest.fixture(params=HOSTS)
@@ -194,6 +206,18 @@ def run(start: Start, tmp_path: Path, host: str) -> Run:
     return begin
 
 
+@pytest.fixture
+def run_here(call: Call, tmp_path: Path, host: str) -> RunHere:
+    """As `run`, in this process; returns when it has ended."""
+    (tmp_path / "app.py").write_text(HOSTS[host] + PROGRAM)
+
+    def begin(function: str | None = None, **variables: str) -> Done:
+        named = () if function is None else (f"app:{function}",)
+        return call("run", "--host", host, *named, **variables)
+
+    return begin
+
+
 # -- how it ends
 
 
@@ -203,9 +227,9 @@ def test_a_program_that_returns_ends_with_0(run: Run) -> None:
     assert program.stdout == "found 1\n"
 
 
-def test_a_program_that_raises_ends_with_1_and_its_traceback_in_the_log(run: Run) -> None:
+def test_a_program_that_raises_ends_with_1_and_its_traceback_in_the_log(run_here: RunHere) -> None:
     """The traceback shows no local variable and no credentials."""
-    program = run("raises")
+    program = run_here("raises")
     assert program.ended() == 1
     (failed,) = (line for line in program.log if line["event"] == "the program failed")
     assert "in raises" in failed["exception"]
@@ -217,8 +241,8 @@ def test_a_program_that_raises_ends_with_1_and_its_traceback_in_the_log(run: Run
     ("function", "status"),
     [("exits", 2), ("says_why", 1), ("exits_in_a_task", 2), ("interrupts_itself", 130)],
 )
-def test_a_program_may_choose_its_own_status(run: Run, function: str, status: int) -> None:
-    program = run(function)
+def test_a_program_may_choose_its_own_status(run_here: RunHere, function: str, status: int) -> None:
+    program = run_here(function)
     assert program.ended() == status
     assert "Traceback" not in program.stderr
 
@@ -235,15 +259,15 @@ def test_no_end_of_a_program_shows_a_secret(run: Run, host: str) -> None:
     assert "mongodb://me" not in program.stderr
 
 
-def test_a_program_that_a_connection_failed_is_told_where(run: Run) -> None:
-    program = run("is_not_ready")
+def test_a_program_that_a_connection_failed_is_told_where(run_here: RunHere) -> None:
+    program = run_here("is_not_ready")
     assert program.ended() == 1
     assert "in is_not_ready" in program.log[-1]["exception"]
 
 
-def test_settings_that_the_program_itself_opens_are_its_own_failure(run: Run) -> None:
+def test_settings_that_the_program_itself_opens_are_its_own_failure(run_here: RunHere) -> None:
     """78 is for the settings that `run` was given."""
-    program = run("needs_settings")
+    program = run_here("needs_settings")
     assert program.ended() == 1
     assert "runtime.nam" in program.stderr
 
@@ -251,12 +275,12 @@ def test_settings_that_the_program_itself_opens_are_its_own_failure(run: Run) ->
 @pytest.mark.parametrize(
     "function", ["crashes_a_hook", "waits_for_a_crashing_one", "waits_for_it_in_tasks"]
 )
-def test_a_bug_that_escalates_ends_with_70(run: Run, function: str) -> None:
+def test_a_bug_that_escalates_ends_with_70(run_here: RunHere, function: str) -> None:
     """Over its budget of restarts a required connection takes the program along.
 
     Whether the program waits for something else, or fails because it waits for that connection.
     """
-    program = run(
+    program = run_here(
         function,
         MOORINGS_DATABASE__DOCUMENTS__DEFAULT_LOCAL__SUPERVISION__INTENSITY="0",
     )
@@ -280,26 +304,22 @@ def test_a_signal_stops_it_in_order(run: Run, number: signal.Signals) -> None:
     assert f"{number.name}: shutting down" in program.stderr
 
 
-def test_a_signal_stops_tasks_of_the_programs_own(run: Run) -> None:
+def test_a_signal_stops_tasks_of_the_programs_own(run_here: RunHere) -> None:
     """Cancellations in a group are no errors."""
-    program = run("waits_in_tasks")
-    program.said("waiting")
-    program.signal(signal.SIGTERM)
-    assert program.ended() == 0
+    program = run_here("is_signalled_in_tasks")
+    assert program.status == 0
     assert program.stdout.count("cleaned up") == 2
 
 
-def test_a_shutdown_may_take_for_ever(run: Run) -> None:
+def test_a_shutdown_may_take_for_ever(run_here: RunHere) -> None:
     """No timer can be set that far ahead."""
-    program = run("waits", MOORINGS_RUNTIME__SHUTDOWN_TIMEOUT="1e300")
-    program.said("waiting")
-    program.signal(signal.SIGTERM)
-    assert program.ended() == 0
+    program = run_here("is_signalled", MOORINGS_RUNTIME__SHUTDOWN_TIMEOUT="1e300")
+    assert program.status == 0
     assert "Traceback" not in program.stderr
 
 
 SIGNALLED = """
-import signal, sys, time
+import signal, sys, threading
 import moorings
 from moorings.runtime.program import Program
 
@@ -336,7 +356,9 @@ async def returns(connections):
 assert moorings.run(signalled_while_it_closes, settings, host=sys.argv[1]) == 0
 Program.run = signalled_at_the_end
 assert moorings.run(returns, settings, host=sys.argv[1]) == 0
-time.sleep(1.0)  # longer than a timer that was left behind would take
+for thread in threading.enumerate():
+    if isinstance(thread, threading.Timer):
+        thread.join()  # one that was left behind would end the process with another status
 sys.exit(3)
 """
 
@@ -389,10 +411,9 @@ def test_what_does_not_stop_is_ended_with_70_in_time(run: Run, function: str, wo
     assert "not stopped within 0.5 s" in program.stderr
 
 
-@pytest.mark.parametrize("function", ["never_stops", "holds_the_loop"])
-def test_a_second_signal_ends_even_what_holds_the_loop(run: Run, function: str) -> None:
-    program = run(function)
-    program.said("shielded" if function == "never_stops" else "holding")
+def test_a_second_signal_ends_even_what_holds_the_loop(run: Run) -> None:
+    program = run("holds_the_loop")
+    program.said("holding")
     program.signal(signal.SIGTERM)
     program.signal(signal.SIGINT)
     program.ended()
@@ -426,6 +447,12 @@ def run_on_asyncio(start: Start, tmp_path: Path) -> Run:
     return functools.partial(start, "run", "--host", "asyncio")
 
 
+@pytest.fixture
+def run_here_on_asyncio(call: Call, tmp_path: Path) -> RunHere:
+    (tmp_path / "app.py").write_text(ON_ASYNCIO + PROGRAM)
+    return functools.partial(call, "run", "--host", "asyncio")
+
+
 def test_a_function_that_swallows_its_cancellation_and_returns_has_returned(
     run_on_asyncio: Run,
 ) -> None:
@@ -438,10 +465,10 @@ def test_a_function_that_swallows_its_cancellation_and_returns_has_returned(
 
 @pytest.mark.parametrize("function", ["cancels_itself", "cancels_everything"])
 def test_a_cancellation_that_nobody_asked_for_is_a_failure(
-    run_on_asyncio: Run, function: str
+    run_here_on_asyncio: RunHere, function: str
 ) -> None:
     """Closed in order all the same."""
-    program = run_on_asyncio(f"app:{function}")
+    program = run_here_on_asyncio(f"app:{function}")
     assert program.ended() == 1
     assert "the program failed" in program.stderr
     assert "never awaited" not in program.stderr
@@ -450,18 +477,21 @@ def test_a_cancellation_that_nobody_asked_for_is_a_failure(
 # -- start-up
 
 
-def test_a_start_that_fails_fast_says_why_with_its_status(run: Run, tmp_path: Path) -> None:
+def test_a_start_that_fails_fast_says_why_with_its_status(
+    run_here: RunHere, tmp_path: Path
+) -> None:
     (tmp_path / "settings.toml").write_text(
         """
         [default.database.documents.main]
         backend = "mongo"
         provider = { url = "mongodb://127.0.0.1:1/", database_name = "x" }
         retry = { attempts = 1 }
+        health = { timeout = 1.0 }
         [default.runtime]
         startup = "fail_fast"
         """
     )
-    program = run()
+    program = run_here()
     assert program.ended() == 69
     assert "could not be established" in program.stderr
 
