@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from importlib import util
@@ -79,15 +80,27 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_until(what: str, condition: Any, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Return once `condition()` is true; fail when it stays false or `process` ends."""
-    deadline = time.monotonic() + START_SECONDS
-    while not condition():
-        if process is not None and process.poll() is not None:
-            pytest.fail(f"mongod ended with status {process.returncode} while waiting: {what}")
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {START_SECONDS} s: {what}")
-        time.sleep(0.02)
+def wait_for_line(log: Path, offset: int, text: bytes, process: subprocess.Popen[bytes]) -> None:
+    """Return once the log has a line with `text` after `offset`; fail when `process` ends first.
+
+    `tail` is told by the kernel what is written. The server's own pipe would need a thread here
+    for as long as it lives, and tests count threads and descriptors.
+    """
+    told = f"--bytes=+{offset + 1}", "--follow", f"--pid={process.pid}", str(log)
+    with subprocess.Popen(("tail", *told), stdout=subprocess.PIPE) as tail:
+        assert tail.stdout is not None
+        overdue = threading.Timer(START_SECONDS, tail.kill)
+        overdue.start()
+        try:
+            if any(text in line for line in tail.stdout):
+                return
+        finally:
+            overdue.cancel()
+            overdue.join()
+            tail.kill()
+    ended = process.poll()
+    what = f"not within {START_SECONDS} s" if ended is None else f"mongod ended with status {ended}"
+    pytest.fail(f"{what}: {text.decode()!r} in {log}")
 
 
 @dataclass
@@ -101,6 +114,8 @@ class Mongod:
     password: str = field(default="", repr=False)
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     tls: bool = False
+    _said: int = field(default=0, repr=False)
+    """Where in the log the present start begins."""
 
     @property
     def address(self) -> str:
@@ -121,19 +136,34 @@ class Mongod:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def log(self) -> Path:
+        """What it says, from all of its starts."""
+        return self.folder.parent / f"{self.port}.log"
+
     def start(self) -> Mongod:
-        """Start it, and wait until its port is open."""
+        """Start it, and wait until it accepts connections."""
+        self.launch()
+        self.wait_started()
+        return self
+
+    def launch(self) -> None:
+        """Start it, without waiting: several may begin together."""
         assert self.process is None
         self.folder.mkdir(parents=True, exist_ok=True)
         trampoline = (sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT)
-        with Path(self.folder.parent, f"{self.port}.log").open("ab") as log:
+        with self.log.open("ab") as log:
+            self._said = log.tell()
             self.process = subprocess.Popen(
                 (*trampoline, find_mongod(), "--port", str(self.port),
                  "--dbpath", str(self.folder), *_FLAGS, *self.arguments),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        wait_until(f"port {self.port} open", self._is_open, self.process)
-        return self
+
+    def wait_started(self) -> None:
+        """Return when it accepts connections."""
+        assert self.process is not None
+        wait_for_line(self.log, self._said, b"Waiting for connections", self.process)
 
     def kill(self) -> None:
         """End it as a crash would (also when it is frozen), and wait for its end."""
@@ -170,13 +200,6 @@ class Mongod:
         options = {"directConnection": True, "serverSelectionTimeoutMS": 10_000} | options
         return MongoClient(self.url, **options)
 
-    def _is_open(self) -> bool:
-        try:
-            socket.create_connection((HOST, self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
 
 @dataclass
 class ReplicaSet:
@@ -207,7 +230,12 @@ class ReplicaSet:
 
     def wait_settled(self) -> None:
         """Wait until every member that runs is a primary or a secondary, and one is the former."""
-        wait_until(f"set {self.name} settled", self._is_settled)
+        deadline = time.monotonic() + START_SECONDS
+        while (unsettled := self._unsettled()) is not None:
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {START_SECONDS} s: set {self.name} settled")
+            member, reply = unsettled
+            self._wait_changed(member, reply)
 
     def primary(self) -> Mongod:
         """The member that is the primary now."""
@@ -223,18 +251,25 @@ class ReplicaSet:
     def _running(self) -> list[Mongod]:
         return [m for m in self.members if m.process is not None]
 
-    def _is_settled(self) -> bool:
-        replies = [self._hello(member) for member in self._running()]
-        primaries = [r for r in replies if r.get("isWritablePrimary")]
-        return len(primaries) == 1 and all(
-            r.get("isWritablePrimary") or r.get("secondary") for r in replies
-        )
+    def _unsettled(self) -> tuple[Mongod, dict[str, Any]] | None:
+        """A member that has to change before the set is settled, and what it says of itself."""
+        replies = [(member, self._hello(member)) for member in self._running()]
+        for member, reply in replies:
+            if not (reply.get("isWritablePrimary") or reply.get("secondary")):
+                return member, reply
+        primaries = [reply for _, reply in replies if reply.get("isWritablePrimary")]
+        return None if len(primaries) == 1 else replies[0]
+
+    def _wait_changed(self, member: Mongod, reply: dict[str, Any]) -> None:
+        """Wait, up to a second, until a member has something else to say of itself than `reply`."""
+        if version := reply.get("topologyVersion"):  # else it did not even answer
+            self._hello(member, topologyVersion=version, maxAwaitTimeMS=1000)
 
     @staticmethod
-    def _hello(member: Mongod) -> dict[str, Any]:
+    def _hello(member: Mongod, **options: Any) -> dict[str, Any]:
         with member.client() as client:
             try:
-                reply: dict[str, Any] = client.admin.command("hello")
+                reply: dict[str, Any] = client.admin.command("hello", **options)
             except PyMongoError:
                 return {}
             return reply
@@ -266,14 +301,23 @@ def servers() -> Iterator[list[Mongod]]:
 
 def start_server(running: list[Mongod], *arguments: str) -> Mongod:
     """Start a server with mongod's further `arguments`, and enter it in `running`."""
+    server = _launched(running, *arguments)
+    server.wait_started()
+    return server
+
+
+def _launched(running: list[Mongod], *arguments: str) -> Mongod:
     folder = Path(tempfile.mkdtemp(prefix="moorings-mongod-"))
     server = Mongod(folder / "data", arguments)
     running.append(server)
-    return server.start()
+    server.launch()
+    return server
 
 
 def start_set(running: list[Mongod], members: int, election_timeout_ms: int) -> ReplicaSet:
     """Start a replica set, and enter its members in `running`."""
     name = f"rs{uuid4().hex[:6]}"
-    started = [start_server(running, "--replSet", name) for _ in range(members)]
+    started = [_launched(running, "--replSet", name) for _ in range(members)]
+    for member in started:
+        member.wait_started()
     return ReplicaSet(name, started).initiate(election_timeout_ms)
