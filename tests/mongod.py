@@ -314,6 +314,23 @@ def _launched(running: list[Mongod], *arguments: str) -> Mongod:
     return server
 
 
+class Spares:
+    """Servers ahead of demand: while a test uses one, the next is starting."""
+
+    def __init__(self, running: list[Mongod]) -> None:
+        self._running = running
+
+    def hand_over(self, to: list[Mongod]) -> Mongod:
+        """A server that has started; it is for `to` to end."""
+        if not self._running:
+            _launched(self._running)
+        server = self._running.pop()
+        to.append(server)
+        _launched(self._running)
+        server.wait_started()
+        return server
+
+
 def start_set(running: list[Mongod], members: int, election_timeout_ms: int) -> ReplicaSet:
     """Start a replica set, and enter its members in `running`."""
     name = f"rs{uuid4().hex[:6]}"

@@ -16,6 +16,7 @@ from mongod import (
     MongodFactory,
     ReplicaSet,
     ReplicaSetFactory,
+    Spares,
     servers,
     start_server,
     start_set,
@@ -65,13 +66,22 @@ def replica_set() -> Iterator[ReplicaSet]:
         yield start_set(running, 3, 1000)
 
 
+@pytest.fixture(scope="session")
+def spare_servers() -> Iterator[Spares]:
+    """Where `mongod_factory` takes servers from that need no arguments."""
+    with servers() as running:
+        yield Spares(running)
+
+
 @pytest.fixture
-def mongod_factory() -> Iterator[MongodFactory]:
+def mongod_factory(spare_servers: Spares) -> Iterator[MongodFactory]:
     """Starts servers of the test's own, to kill, freeze and restart at will."""
     with servers() as running:
 
         def start(*arguments: str) -> Mongod:
-            return start_server(running, *arguments)
+            if arguments:
+                return start_server(running, *arguments)
+            return spare_servers.hand_over(running)
 
         yield start
 
