@@ -79,7 +79,11 @@ def logging_restored() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def pytest_collection_finish() -> None:
-    """What is imported and collected by now stays: tests that look for garbage pass over it."""
+@pytest.fixture(autouse=True, scope="module")
+def past_frozen() -> None:
+    """What is there by now stays: tests that look for garbage pass over it.
+
+    Hundreds of them collect, and the later they run, the more there would be to look through.
+    """
     gc.collect()
     gc.freeze()
