@@ -53,7 +53,7 @@ coverage: $(VENV)/.dev ## branch coverage of `make test`
 test-odms: $(VENV)/.dev $(VENV)/beanie1/.created $(VENV)/beanie2/.created ## Beanie 1 and 2 on a real mongod
 	$(BIN)/python -m pytest -m odm
 
-test-faults: $(VENV)/.dev ## outages and elections at the default settings; takes minutes
+test-faults: $(VENV)/.dev ## faults, elections, a thousand lives, uvloop; takes minutes
 	$(BIN)/python -m pytest -m slow
 
 SEEDS ?= 100000

@@ -67,7 +67,7 @@ def on(backend: str, mongod: Mongod) -> dict[str, Any]:
 def test_threads_sockets_tasks_and_files_are_back_where_they_were(
     mongod: Mongod, on_asyncio: Run, pymongo_sockets_collected: None, backend: str
 ) -> None:
-    on_asyncio(lambda: lives(on(backend, mongod), 30, seed=2026))
+    on_asyncio(lambda: lives(on(backend, mongod), 12, seed=2026))
 
 
 @pytest.mark.slow

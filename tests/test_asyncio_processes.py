@@ -66,7 +66,13 @@ RUNNERS = {
 }
 
 
-@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS)
+@pytest.mark.parametrize(
+    "runner",
+    [
+        pytest.param(runner, id=name, marks=() if name == "asyncio.run" else pytest.mark.slow)
+        for name, runner in RUNNERS.items()
+    ],
+)
 def test_ctrl_c_unwinds_the_block_and_closes_every_client(tmp_path: Path, runner: str) -> None:
     ended = run(
         tmp_path,
@@ -322,9 +328,10 @@ def test_a_task_that_holds_the_block_cleans_up_while_the_loop_is_wound_up(tmp_pa
     ended = run(
         tmp_path,
         """
-        async def worker():
+        async def worker(ready):
             async with opened() as connections:
                 await connections.wait_ready()
+                ready.set()
                 try:
                     await asyncio.sleep(60)
                 finally:
@@ -332,8 +339,9 @@ def test_a_task_that_holds_the_block_cleans_up_while_the_loop_is_wound_up(tmp_pa
                     print("cleaned", flush=True)
 
         async def main():
-            task = asyncio.create_task(worker())
-            await asyncio.sleep(1.0)
+            ready = asyncio.Event()
+            task = asyncio.create_task(worker(ready))
+            await ready.wait()
             return task
 
         asyncio.run(main())

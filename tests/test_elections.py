@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mongod import Mongod, ReplicaSet, ReplicaSetFactory
 
-pytestmark = pytest.mark.mongod
+pytestmark = [pytest.mark.mongod, pytest.mark.slow]
 
 WORKERS = 10
 STEADY = 20
@@ -109,7 +109,7 @@ def found_in(members: ReplicaSet) -> set[str]:
     "election_timeout_ms",
     [
         pytest.param(1000, id="brisk"),
-        pytest.param(10_000, id="defaults", marks=pytest.mark.slow),
+        pytest.param(10_000, id="defaults"),
     ],
 )
 async def test_a_held_handle_writes_on_through_elections(

@@ -97,6 +97,7 @@ class Watched:
             time.sleep(0.01)
 
 
+@pytest.mark.slow  # of the same outages, the test of one's own process below is the quick one
 @pytest.mark.parametrize("health", HEALTH)
 def test_a_program_outlives_every_outage_of_its_database(
     health: Mapping[str, float], mongod_factory: MongodFactory, start: Start, tmp_path: Path

@@ -15,7 +15,7 @@ import pytest
 from moorings.runtime.loading import load_settings
 
 if TYPE_CHECKING:
-    from processes import Start
+    from processes import Call, Start
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -84,13 +84,8 @@ def test_every_program_is_run_above() -> None:
     assert len(blocks("python")) == 5
 
 
-def test_every_command_shown_exists() -> None:
+def test_every_command_shown_exists(call: Call) -> None:
     shown = re.findall(r"^(?:\$ )?moorings (\w+)", "".join(blocks("sh")), re.MULTILINE)
     mentioned = re.findall(r"`moorings (\w+)", README.read_text())
     for command in {*shown, *mentioned}:
-        subprocess.run(
-            [sys.executable, "-m", "moorings", command, "--help"],
-            check=True,
-            capture_output=True,
-            timeout=60,
-        )
+        assert call(command, "--help").status == 0

@@ -102,7 +102,16 @@ PLUGINS = {
 }
 
 
-@pytest.mark.parametrize(("options", "mark", "conftest", "passed"), PLUGINS.values(), ids=PLUGINS)
+OTHER_MODES = {"pytest-trio, trio mode", "pytest-asyncio, strict mode"}
+
+
+@pytest.mark.parametrize(
+    ("options", "mark", "conftest", "passed"),
+    [
+        pytest.param(*plugin, id=name, marks=pytest.mark.slow if name in OTHER_MODES else ())
+        for name, plugin in PLUGINS.items()
+    ],
+)
 def test_the_fixture_works_under(
     tmp_path: Path, options: list[str], mark: str, conftest: str, passed: int
 ) -> None:

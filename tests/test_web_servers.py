@@ -119,6 +119,9 @@ if __name__ == "__main__":
 
 APPLICATIONS = {"fastapi": FASTAPI, "starlette": STARLETTE}
 
+# What FastAPI adds is not what is tested, so that the other one is among the slow tests.
+QUICKLY_ONE = ["fastapi", pytest.param("starlette", marks=pytest.mark.slow)]
+
 # A connect of its asynchronous client that is cancelled leaves the socket to the collector.
 PYMONGOS_OWN = ["-W", "ignore:unclosed:ResourceWarning"]
 
@@ -230,7 +233,7 @@ def machines_lag() -> Iterator[Callable[[], float]]:
 # -- ends
 
 
-@pytest.mark.parametrize("application", APPLICATIONS)
+@pytest.mark.parametrize("application", QUICKLY_ONE)
 def test_sigterm_ends_it_cleanly(serve: Start, tmp_path: Path, application: str) -> None:
     write(tmp_path, settings({"main": {"backend": "local"}}))
     program = serve(application)
@@ -264,7 +267,7 @@ def test_sigterm_ends_it_cleanly_with_the_database_down(
     assert_clean_end(program)
 
 
-@pytest.mark.parametrize("application", APPLICATIONS)
+@pytest.mark.parametrize("application", QUICKLY_ONE)
 def test_a_dead_kernel_is_told_by_livez_within_a_second(
     serve: Start, tmp_path: Path, application: str
 ) -> None:
