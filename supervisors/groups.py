@@ -51,14 +51,18 @@ class Group:
             if child.state is ChildState.STARTING:
                 child.stop()  # a start that hangs would keep the turn for ever
             async with self.turns.take():
-                child.end_pending = None
-                was_due = child.state is ChildState.RESTARTING
-                child.stop()
-                if was_due:
-                    self._go_on_without(child)
-                await wait_stopped(self._runner, [child])
+                # Its id may have another child by now: a start that was asked for before us.
+                await self._take_out(self._runner.children.get(child.spec.id, child))
         finally:
             child.leaving -= 1
+
+    async def _take_out(self, child: Child) -> None:
+        child.end_pending = None
+        was_due = child.state is ChildState.RESTARTING
+        child.stop()
+        if was_due:
+            self._go_on_without(child)
+        await wait_stopped(self._runner, [child])
 
     def _go_on_without(self, child: Child) -> None:
         """Start those that only `child` kept waiting: they are owed a start all the same."""

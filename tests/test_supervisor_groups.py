@@ -418,6 +418,25 @@ async def test_cancelling_a_start_lets_the_next_command_in(
         assert await supervisor.start_child(family.spec("a")) == "a2"
 
 
+@GROUPS
+async def test_a_command_takes_whoever_has_the_id_when_its_turn_comes(
+    family: Family, strategy: Strategy, asked: list[str]
+) -> None:
+    """The start that hangs makes way for the second, which was asked for before the end of both."""
+    async with (
+        trio.open_nursery() as nursery,
+        open_supervisor(name="s", strategy=strategy) as supervisor,
+    ):
+        for what, steps in (("first", [family.hang]), ("second", [])):
+            start = supervisor.start_child(family.spec("a", *steps))
+            nursery.start_soon(_ask, asked, what, start)
+            await wait_all_tasks_blocked()
+        await supervisor.terminate_child("a")
+        await wait_all_tasks_blocked()
+        assert asked == ["first: ChildStartFailed", "second: a2"]
+        assert states(supervisor) == {"a": "stopped"}
+
+
 # -- stopping while a group is restarted ----------------------------------------------------------
 
 
