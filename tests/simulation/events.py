@@ -202,10 +202,15 @@ class Events:
         self.book.end()
 
 
+def told(error: BaseException | None) -> str:
+    """An error as a line of the log has it: without addresses, the same in every run."""
+    return "Cancelled" if isinstance(error, trio.Cancelled) else repr(error)
+
+
 def _details(event: SupervisorEvent) -> str:
     match event:
         case ChildEnded():
-            return f"error={event.error!r} stopping={event.stopping}"
+            return f"error={told(event.error)} stopping={event.stopping}"
         case ChildRestarting():
             return f"{event.reason} after {event.delay} s"
         case _:

@@ -14,7 +14,7 @@ import trio
 
 from moorings.supervisors import RestartIntensityExceeded
 
-from .events import Events
+from .events import Events, told
 from .rules import Entry
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ class Ledger:
             entry.starter = "maybe" if restarts else "group" if grouped else None
         elif starts:
             self.entries.pop(child, None)  # at the end of the start order
-            entry = self.entries[child] = Entry(policy)
+            entry = self.entries[child] = Entry(
+                policy, entered_at=trio.current_time(), entered_by=frozenset(starts)
+            )
             entry.starter = "command"
             self._check_start_order(child, starts)
         elif entry is not None and restarts:
@@ -160,7 +162,11 @@ class Ledger:
             self.violated(f"{child} is stopped, and nobody knows why")
         if not self.tree.ordered:
             return
-        alive = [i for i, e in self._later(child) if e.alive and not self.is_excused(i)]
+        alive = [
+            i
+            for i, e in self._later(child)
+            if e.alive and not self.is_excused(i) and not e.may_precede(entry)
+        ]
         if alive:
             self.violated(f"{child} is stopped before {', '.join(alive)}, started later")
 
@@ -169,7 +175,10 @@ class Ledger:
             return
         for command in self.asked(child, "start_children"):
             for other in command.ids[command.ids.index(child) + 1 :]:
-                if other in command.begun and self.entries[other].alive:
+                its = self.entries.get(other)
+                # The one of this command may be gone, and its id taken by another's.
+                ours = its is not None and its.policy is command.nodes[other].policy
+                if its is not None and its.alive and ours and other in command.begun:
                     self.violated(f"{child} is stopped before {other}, started with it later")
 
     def over(self, child: str, how: str) -> None:
@@ -206,16 +215,19 @@ class Ledger:
         self.settle()
         self.commands.append(command)
         self._ask(command)
+        stops = True
         try:
             yield lambda given: self._answered(command, given)
+            stops = name == "terminate_child"  # a start that was done stops nobody any more
         except BaseException as error:
-            self.log(f"{name} {', '.join(command.ids)}: {error!r}")
+            self.log(f"{name} {', '.join(command.ids)}: {told(error)}")
             raise
         finally:
             self.settle()
             self.commands.remove(command)
             for child in command.ids:
-                self.excused[child] = trio.current_time()
+                if stops:
+                    self.excused[child] = trio.current_time()
                 entry = self.entries.get(child)
                 if name == "terminate_child" and entry is not None and entry.alive:
                     entry.dismissed |= self.is_busy(child, entry)

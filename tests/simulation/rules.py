@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .ledger import Command
     from .world import Policy
 
 
@@ -14,6 +15,8 @@ class Entry:
     """What is known of one child of one supervisor."""
 
     policy: Policy
+    entered_at: float = 0.0
+    entered_by: frozenset[Command] = frozenset()
     alive: bool = False
     up: bool = False
     spawned: bool = False  # started without waiting; has yet to run
@@ -33,6 +36,13 @@ class Entry:
     finished: bool = False  # it ended for good, by itself
     owed: bool = False  # stopped for a sibling's sake
     own: list[float] = field(default_factory=list)
+
+    def may_precede(self, other: Entry) -> bool:
+        """Whether it may be first in the start order, though it was seen to begin later.
+
+        Two commands of the same instant: who was entered first need not run first.
+        """
+        return self.entered_at == other.entered_at and not self.entered_by & other.entered_by
 
     def leave(self) -> None:
         """It is terminated: nothing is due any more."""

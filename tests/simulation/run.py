@@ -15,6 +15,7 @@ from trio.testing import MockClock
 from moorings.supervisors import Supervisor, SupervisorError
 
 from .children import Children
+from .events import told
 from .looking import compare
 from .world import TICK, Scenario, Step
 
@@ -167,7 +168,7 @@ class Simulation:
         except BaseException as error:
             if isinstance(error, (Livelock, KeyboardInterrupt)):
                 raise
-            self.log(f"root ended: {error!r}")
+            self.log(f"root ended: {told(error)}")
 
     async def main(self) -> None:
         async with trio.open_nursery() as outer:
