@@ -221,10 +221,10 @@ class Children:
         specs = [self.spec(node, ledger) for node in tree.children]
         nodes = tree.children
         if tree.nowait:
-            with ledger.command("start_children_nowait", nodes=nodes) as done:
+            with ledger.commands.given("start_children_nowait", nodes=nodes) as done:
                 done(supervisor.start_children_nowait(specs))
         else:
-            with ledger.command("start_children", nodes=nodes) as done:
+            with ledger.commands.given("start_children", nodes=nodes) as done:
                 done(await supervisor.start_children(specs))
 
 

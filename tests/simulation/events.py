@@ -71,7 +71,7 @@ class Events:
         if entry.alive:
             self.book.violated(f"{child} is said to have ended")
         if event.stopping:
-            commanded = entry.dismissed or self.book.is_excused(child)
+            commanded = entry.dismissed or self.book.commands.may_stop(child)
             entry.owed = not (self.book.ending or commanded or entry.policy.restart == "temporary")
             return
         if entry.cancelled_at is not None:
@@ -108,18 +108,25 @@ class Events:
     def _ended_for_good(self, child: str, entry: Entry, *, optional: bool) -> None:
         if not entry.policy.significant:
             return
-        others = [e for i, e in self.book.entries.items() if i != child and self._is_active(i, e)]
+        others = [e for i, e in self.book.entries.items() if i != child and self._may_be_active(e)]
         if self.book.tree.auto_shutdown == "any_significant" or not others:
-            optional |= any(c.name != "terminate_child" for c in self.book.commands)
+            optional |= any(c.name != "terminate_child" for c in self.book.commands.open)
             if self.book.group:
-                entry.finished = not self.book.commands
+                entry.finished = not self.book.commands.open
             else:
                 self.book.expected = Expected(child, "ShuttingDown", optional)
 
     def _is_active(self, child: str, entry: Entry) -> bool:
         running = entry.alive and entry.cancelled_at is None
-        active = running or entry.restarting or entry.spawned or entry.owed or entry.due
-        return entry.policy.significant and active and not self.book.asked(child, "terminate_child")
+        active = running or entry.is_to_run()
+        asked = entry.dismissed or self.book.commands.naming(child, "terminate_child")
+        return entry.policy.significant and active and not asked
+
+    def _may_be_active(self, entry: Entry) -> bool:
+        # In a group an end has its turn when a restart under way is done: whoever is being stopped
+        # for that runs again by then.
+        alive = entry.alive and (self.book.group or entry.cancelled_at is None)
+        return entry.policy.significant and (alive or entry.is_to_run())
 
     def _count(self, now: float) -> list[float]:
         """The supervisor's budget after one more restart."""

@@ -6,34 +6,21 @@ commands; none is read from the supervisor's inside.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
 from moorings.supervisors import RestartIntensityExceeded
 
-from .events import Events, told
+from .commands import Commands
+from .events import Events
 from .rules import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
+    from .commands import Command
     from .rules import Expected
     from .run import Simulation
-    from .world import Policy, Tree, Worker
-
-
-@dataclass(eq=False)
-class Command:
-    """A command that has not been answered."""
-
-    name: str
-    ids: tuple[str, ...]
-    nodes: dict[str, Worker | Tree]
-    begun: dict[str, list[int]] = field(default_factory=dict)
-    came_up: set[str] = field(default_factory=set)
+    from .world import Policy, Tree
 
 
 class Ledger:
@@ -45,8 +32,6 @@ class Ledger:
         self.tree = tree
         self.group = tree.strategy != "one_for_one"
         self.entries: dict[str, Entry] = {}  # in start order
-        self.commands: list[Command] = []
-        self.excused: dict[str, float] = {}
         self.upward: list[float] = []
         self.causes: set[str] = set()
         self.expected: Expected | None = None
@@ -54,6 +39,7 @@ class Ledger:
         self.ending_at = 0.0
         self.escalated = False
         self.last_end = 0.0
+        self.commands = Commands(self)
         self.saw = Events(self).saw
 
     def log(self, text: str) -> None:
@@ -67,14 +53,6 @@ class Ledger:
         expected, self.expected = self.expected, None
         if expected is not None and not expected.optional:
             self.violated(f"the end of {expected.id} was not followed by {expected.event}")
-
-    def asked(self, child: str, *names: str) -> list[Command]:
-        return [c for c in self.commands if child in c.ids and (not names or c.name in names)]
-
-    def is_excused(self, child: str) -> bool:
-        """Whether a command may be what stops it."""
-        names = ("start_child", "start_children", "terminate_child", "restart_child")
-        return bool(self.asked(child, *names)) or self.excused.get(child) == trio.current_time()
 
     def _later(self, child: str) -> list[tuple[str, Entry]]:
         items = list(self.entries.items())
@@ -93,9 +71,9 @@ class Ledger:
     def began(self, child: str, number: int, policy: Policy) -> None:
         self.log(f"{child} #{number} began")
         self.settle()
-        starts = self.asked(child, "start_child", "start_children")
+        starts = self.commands.naming(child, "start_child", "start_children")
         entry = self.entries.get(child)
-        restarts = self.asked(child, "restart_child")
+        restarts = self.commands.naming(child, "restart_child")
         if entry is not None and entry.alive:
             self.violated(f"{child} has two incarnations at once")
         if entry is not None and (entry.restarting or entry.spawned):
@@ -137,7 +115,8 @@ class Ledger:
                 if other == child:
                     break
                 elsewhere = any(self.shares(other, cause) for cause in self.causes - {child})
-                if its.owed and not elsewhere and not self.asked(other):
+                excused = its.dismissed or self.commands.naming(other)
+                if its.owed and not elsewhere and not excused:
                     self.violated(f"{child} is started before {other}")
 
     def _check_start_order(self, child: str, starts: list[Command]) -> None:
@@ -147,7 +126,7 @@ class Ledger:
     def came_up(self, child: str) -> None:
         self.log(f"{child} is up")
         self.entries[child].up = True
-        for command in self.asked(child):
+        for command in self.commands.naming(child):
             command.came_up.add(child)
 
     def cancelled(self, child: str) -> None:
@@ -155,7 +134,7 @@ class Ledger:
         self.settle()
         entry = self.entries[child]
         entry.cancelled_at = trio.current_time()
-        if self.is_excused(child):
+        if self.commands.may_stop(child):
             self._check_rollback(child)
             return
         if not self.ending and not any(self.shares(child, cause) for cause in self.causes):
@@ -165,20 +144,20 @@ class Ledger:
         alive = [
             i
             for i, e in self._later(child)
-            if e.alive and not self.is_excused(i) and not e.may_precede(entry)
+            if e.alive and not self.commands.may_stop(i) and not e.may_precede(entry)
         ]
         if alive:
             self.violated(f"{child} is stopped before {', '.join(alive)}, started later")
 
     def _check_rollback(self, child: str) -> None:
-        if self.ending or self.asked(child, "terminate_child", "restart_child", "start_child"):
+        if self.ending or self.commands.naming(
+            child, "terminate_child", "restart_child", "start_child"
+        ):
             return
-        for command in self.asked(child, "start_children"):
+        for command in self.commands.naming(child, "start_children"):
             for other in command.ids[command.ids.index(child) + 1 :]:
-                its = self.entries.get(other)
-                # The one of this command may be gone, and its id taken by another's.
-                ours = its is not None and its.policy is command.nodes[other].policy
-                if its is not None and its.alive and ours and other in command.begun:
+                ours = other in command.begun and self.commands.brought(command, other)
+                if ours and self.entries[other].alive:
                     self.violated(f"{child} is stopped before {other}, started with it later")
 
     def over(self, child: str, how: str) -> None:
@@ -194,76 +173,10 @@ class Ledger:
             overdue
             and not entry.dismissed
             and not entry.overdue_told
-            and not self.is_excused(child)
+            and not self.commands.may_stop(child)
             and self.ending
         ):
             self.violated(f"{child} outlived its {entry.policy.shutdown} s, and nobody was told")
-
-    # -- commands -----------------------------------------------------------------------------
-
-    @contextmanager
-    def command(
-        self,
-        name: str,
-        ids: tuple[str, ...] = (),
-        nodes: Sequence[Worker | Tree] = (),
-    ) -> Iterator[Callable[[Any], None]]:
-        """Around a command; what is yielded takes its answer."""
-        by_id = {node.policy.id: node for node in nodes}
-        command = Command(name, ids or tuple(n.policy.id for n in nodes), by_id)
-        self.log(f"{name} {', '.join(command.ids)}")
-        self.settle()
-        self.commands.append(command)
-        self._ask(command)
-        stops = True
-        try:
-            yield lambda given: self._answered(command, given)
-            stops = name == "terminate_child"  # a start that was done stops nobody any more
-        except BaseException as error:
-            self.log(f"{name} {', '.join(command.ids)}: {told(error)}")
-            raise
-        finally:
-            self.settle()
-            self.commands.remove(command)
-            for child in command.ids:
-                if stops:
-                    self.excused[child] = trio.current_time()
-                entry = self.entries.get(child)
-                if name == "terminate_child" and entry is not None and entry.alive:
-                    entry.dismissed |= self.is_busy(child, entry)
-
-    def _ask(self, command: Command) -> None:
-        for child in command.ids:
-            entry = self.entries.get(child)
-            if entry is not None and command.name == "terminate_child" and not self.group:
-                entry.leave()
-            if entry is not None and command.name == "restart_child":
-                entry.hurried = True
-
-    def _answered(self, command: Command, given: Any) -> None:
-        self.log(f"{command.name} {', '.join(command.ids)}: {given}")
-        match command.name:
-            case "start_child" | "start_children" | "restart_child":
-                ran = all(number in command.begun.get(child, ()) for child, number in given)
-                if not ran or tuple(child for child, _ in given) != command.ids:
-                    self.violated(f"{command.name} gave {given}, not of {command.begun}")
-            case "start_children_nowait":
-                for child, node in command.nodes.items():
-                    self.entries.pop(child, None)
-                    self.entries[child] = Entry(node.policy, spawned=True)
-            case "terminate_child":
-                child = command.ids[0]
-                entry = self.entries.get(child)
-                if entry is None or child in command.begun:
-                    return
-                if entry.alive:
-                    self.violated(f"{child} is terminated, and runs")
-                entry.leave()
-                self.causes.discard(child)
-            case _:
-                entry = self.entries.pop(command.ids[0], None)
-                if entry is not None and (entry.alive or (entry.restarting and not self.group)):
-                    self.violated(f"{command.ids[0]} is deleted, and runs")
 
     # -- the block ----------------------------------------------------------------------------
 

@@ -51,10 +51,10 @@ def _check_forgotten(book: Ledger) -> None:
         e for e in book.entries.values() if e.restarting and now <= max(e.told_at, since) + e.delay
     ]
     busy = [i for i, e in book.entries.items() if e.alive and book.is_busy(i, e)]
-    if book.group and (rests or busy or book.commands):
+    if book.group and (rests or busy or book.commands.open):
         return
     for child, entry in book.entries.items():
-        if book.asked(child) or entry in rests:
+        if book.commands.naming(child) or entry in rests or entry.dismissed:
             continue
         if entry.restarting or entry.spawned:
             book.violated(f"{child} was to run again, and does not")

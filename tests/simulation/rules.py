@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .ledger import Command
+    from .commands import Command
     from .world import Policy
 
 
@@ -25,7 +25,7 @@ class Entry:
     ended: int = 0
     cancelled_at: float | None = None
     overdue_told: bool = False
-    dismissed: bool = False  # by a command that did not wait for its end
+    dismissed: bool = False  # by a command that gave up waiting: it may be out, or not
     restarting: bool = False  # said to be restarted, and has not run since
     alone: bool = False  # that restart is within its own budget
     hurried: bool = False
@@ -43,6 +43,10 @@ class Entry:
         Two commands of the same instant: who was entered first need not run first.
         """
         return self.entered_at == other.entered_at and not self.entered_by & other.entered_by
+
+    def is_to_run(self) -> bool:
+        """Whether it does not run yet, or no more, and will."""
+        return self.restarting or self.spawned or self.owed or self.due
 
     def leave(self) -> None:
         """It is terminated: nothing is due any more."""

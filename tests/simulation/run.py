@@ -113,7 +113,7 @@ class Simulation:
 
     async def _ask(self, supervisor: Supervisor, ledger: Ledger, step: Step) -> None:
         specs = [self.children.spec(worker, ledger) for worker in step.workers]
-        with ledger.command(step.command, ids=step.ids, nodes=step.workers) as done:
+        with ledger.commands.given(step.command, ids=step.ids, nodes=step.workers) as done:
             given: Any
             match step.command:
                 case "start_child":

@@ -1,0 +1,127 @@
+"""The commands that a supervisor has yet to answer, in its book, and what each may have done."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .events import told
+from .rules import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .ledger import Ledger
+    from .world import Tree, Worker
+
+
+@dataclass(eq=False)
+class Command:
+    """A command that has not been answered."""
+
+    name: str
+    ids: tuple[str, ...]
+    nodes: dict[str, Worker | Tree]
+    begun: dict[str, list[int]] = field(default_factory=dict)
+    came_up: set[str] = field(default_factory=set)
+
+
+class Commands:
+    """Enters the commands to one supervisor in its book."""
+
+    def __init__(self, book: Ledger) -> None:
+        self.book = book
+        self.open: list[Command] = []
+        self._excused: dict[str, float] = {}
+
+    def naming(self, child: str, *names: str) -> list[Command]:
+        return [c for c in self.open if child in c.ids and (not names or c.name in names)]
+
+    def may_stop(self, child: str) -> bool:
+        """Whether a command may be what stops it."""
+        names = ("start_child", "start_children", "terminate_child", "restart_child")
+        return bool(self.naming(child, *names)) or self._excused.get(child) == trio.current_time()
+
+    def brought(self, command: Command, child: str) -> bool:
+        """Whether the command brought it: that one may be gone, and its id another's."""
+        entry, node = self.book.entries.get(child), command.nodes.get(child)
+        return entry is not None and node is not None and entry.policy is node.policy
+
+    @contextmanager
+    def given(
+        self,
+        name: str,
+        ids: tuple[str, ...] = (),
+        nodes: Sequence[Worker | Tree] = (),
+    ) -> Iterator[Callable[[Any], None]]:
+        """Around a command; what is yielded takes its answer."""
+        by_id = {node.policy.id: node for node in nodes}
+        command = Command(name, ids or tuple(n.policy.id for n in nodes), by_id)
+        self.book.log(f"{name} {', '.join(command.ids)}")
+        self.book.settle()
+        self.open.append(command)
+        self._ask(command)
+        stops = True
+        try:
+            yield lambda given: self._answered(command, given)
+            stops = name == "terminate_child"  # a start that was done stops nobody any more
+        except BaseException as error:
+            self.book.log(f"{name} {', '.join(command.ids)}: {told(error)}")
+            self._failed(command)
+            raise
+        finally:
+            self.book.settle()
+            self.open.remove(command)
+            if stops:
+                self._excused |= dict.fromkeys(command.ids, trio.current_time())
+
+    def _failed(self, command: Command) -> None:
+        for child in command.ids:
+            entry = self.book.entries.get(child)
+            if entry is None:
+                continue
+            if command.name == "terminate_child":
+                # In a group it is not started meanwhile, so that its turn finds it stopped.
+                out = self.book.group and not entry.alive and entry.is_to_run()
+                entry.dismissed |= out or (entry.alive and self.book.is_busy(child, entry))
+            elif child in command.begun and self.brought(command, child):
+                entry.leave()  # rolled back, or never up
+                self.book.causes.discard(child)
+
+    def _ask(self, command: Command) -> None:
+        for child in command.ids:
+            entry = self.book.entries.get(child)
+            if entry is not None and command.name == "terminate_child" and not self.book.group:
+                entry.leave()
+            if entry is not None and command.name == "restart_child":
+                entry.hurried = True
+
+    def _answered(self, command: Command, given: Any) -> None:
+        self.book.log(f"{command.name} {', '.join(command.ids)}: {given}")
+        match command.name:
+            case "start_child" | "start_children" | "restart_child":
+                ran = all(number in command.begun.get(child, ()) for child, number in given)
+                if not ran or tuple(child for child, _ in given) != command.ids:
+                    self.book.violated(f"{command.name} gave {given}, not of {command.begun}")
+            case "start_children_nowait":
+                for child, node in command.nodes.items():
+                    self.book.entries.pop(child, None)
+                    self.book.entries[child] = Entry(node.policy, spawned=True)
+            case "terminate_child":
+                child = command.ids[0]
+                entry = self.book.entries.get(child)
+                if entry is None or child in command.begun:
+                    return
+                if entry.alive:
+                    self.book.violated(f"{child} is terminated, and runs")
+                entry.leave()
+                self.book.causes.discard(child)
+            case _:
+                entry = self.book.entries.pop(command.ids[0], None)
+                if entry is not None and (
+                    entry.alive or (entry.restarting and not self.book.group)
+                ):
+                    self.book.violated(f"{command.ids[0]} is deleted, and runs")
