@@ -43,7 +43,11 @@ class Commands:
     def may_stop(self, child: str) -> bool:
         """Whether a command may be what stops it."""
         names = ("start_child", "start_children", "terminate_child", "restart_child")
-        return bool(self.naming(child, *names)) or self._excused.get(child) == trio.current_time()
+        return bool(self.naming(child, *names)) or self.has_just_stopped(child)
+
+    def has_just_stopped(self, child: str) -> bool:
+        """Whether a command that may be what stops it is over in this instant."""
+        return self._excused.get(child) == trio.current_time()
 
     def brought(self, command: Command, child: str) -> bool:
         """Whether the command brought it: that one may be gone, and its id another's."""
@@ -121,7 +125,7 @@ class Commands:
                 self.book.causes.discard(child)
             case _:
                 entry = self.book.entries.pop(command.ids[0], None)
-                if entry is not None and (
-                    entry.alive or (entry.restarting and not self.book.group)
-                ):
+                # Where all ends, one that rests ends with its rest: nobody needs to stop it.
+                rests = not (self.book.group or self.book.ending)
+                if entry is not None and (entry.alive or (entry.restarting and rests)):
                     self.book.violated(f"{command.ids[0]} is deleted, and runs")

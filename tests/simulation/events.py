@@ -122,6 +122,10 @@ class Events:
         asked = entry.dismissed or self.book.commands.naming(child, "terminate_child")
         return entry.policy.significant and active and not asked
 
+    def _may_be_stopping(self, child: str, entry: Entry) -> bool:
+        # A supervisor whose start is taken back while it takes back that of its own children.
+        return not entry.up and f"{self.book.path}/{child}" in self.book.simulation.open
+
     def _may_be_active(self, entry: Entry) -> bool:
         # In a group an end has its turn when a restart under way is done: whoever is being stopped
         # for that runs again by then.
@@ -202,7 +206,9 @@ class Events:
         if not entry.policy.significant or self.book.tree.auto_shutdown == "never":
             self.book.violated(f"shuts down because of {event.id}, which is not significant")
         others = [
-            i for i, e in self.book.entries.items() if i != event.id and self._is_active(i, e)
+            i
+            for i, e in self.book.entries.items()
+            if i != event.id and self._is_active(i, e) and not self._may_be_stopping(i, e)
         ]
         if self.book.tree.auto_shutdown == "all_significant" and others and not as_expected:
             self.book.violated(f"shuts down while {', '.join(others)} is active")

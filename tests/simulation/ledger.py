@@ -150,8 +150,11 @@ class Ledger:
             self.violated(f"{child} is stopped before {', '.join(alive)}, started later")
 
     def _check_rollback(self, child: str) -> None:
-        if self.ending or self.commands.naming(
-            child, "terminate_child", "restart_child", "start_child"
+        others = "terminate_child", "restart_child", "start_child"
+        if (
+            self.ending
+            or self.commands.has_just_stopped(child)
+            or self.commands.naming(child, *others)
         ):
             return
         for command in self.commands.naming(child, "start_children"):
