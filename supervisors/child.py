@@ -56,6 +56,7 @@ class Child:
         "end_pending",
         "error",
         "hot",
+        "kept",
         "leaving",
         "reported",
         "restarted_at",
@@ -87,6 +88,7 @@ class Child:
         self.starting: Starting | None = None
         self.end_pending: End | None = None
         self.leaving = 0  # how many wait for a turn to terminate it
+        self.kept = True  # its spec, when the task ends; not that of a start which comes to nothing
         self.was_stopped = False  # the last incarnation, rather than ended by itself
         self.reported = False  # that it did not stop in time
         self.task: trio.lowlevel.Task | None = None
@@ -108,6 +110,7 @@ class Child:
             return
         if self.state is ChildState.STARTING:
             self.state = ChildState.RUNNING
+            self.kept = True
         self.value = value
         starting, self.starting = self.starting, None
         if starting is not None:

@@ -94,8 +94,12 @@ class Runner:
         run = self._run_cancellable if child.spec.ask is None else self._incarnations
         self.nursery.start_soon(run, child, name=child.spec.id)
 
-    async def start(self, child: Child) -> Any:
+    async def start(self, child: Child, *, keep: bool = True) -> Any:
         """Run a child that is not running; wait until it says `started`, and give its value.
+
+        Args:
+            child: the one to run.
+            keep: whether its spec stays if nothing comes of it.
 
         Raises:
             ChildStartFailed: it ended before that.
@@ -103,10 +107,12 @@ class Runner:
         Cancellation stops the child again.
         """
         starting = child.starting = child.starting or Starting()
+        child.kept = keep
         self.spawn(child)
         try:
             await starting.over.wait()
         except trio.Cancelled:
+            child.kept = keep
             child.stop()
             with trio.CancelScope(shield=True):
                 await wait_stopped(self, [child])
@@ -175,8 +181,8 @@ class Runner:
             child.state = ChildState.STARTING
 
     def _gone(self, child: Child) -> None:
-        if child.spec.restart is Restart.TEMPORARY:
-            self.forget(child)
+        if child.spec.restart is Restart.TEMPORARY or not child.kept:
+            self.forget(child)  # in the instant of its end: nobody may find it, and start it
         child.end()
         self.active -= 1
         if self._quiet is not None and self.active == 0:

@@ -74,7 +74,7 @@ class Supervisor:
             self._check_admission([spec])
             child = self._runner.add(spec)
             try:
-                return await self._runner.start(child)
+                return await self._runner.start(child, keep=False)
             except BaseException:
                 self._runner.forget(child)
                 raise
@@ -103,7 +103,7 @@ class Supervisor:
                 for spec in specs:
                     self._check_admission([spec])  # without turns somebody else may have been first
                     started.append(self._runner.add(spec))
-                    values.append(await self._runner.start(started[-1]))
+                    values.append(await self._runner.start(started[-1], keep=False))
             except BaseException:
                 with trio.CancelScope(shield=True):
                     for child in reversed(started):
@@ -262,6 +262,7 @@ class Supervisor:
             seen.add(spec.id)
 
     async def _drop(self, child: Child) -> None:
+        child.kept = False
         child.end_pending = None
         child.stop()
         await wait_stopped(self._runner, [child])

@@ -11,6 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from moorings.errors import (
     ChildAlreadyPresent,
     ChildAlreadyStarted,
+    ChildNotFound,
     ChildStartFailed,
     RestartIntensityExceeded,
     SupervisorError,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from family import Family
     from trio.testing import MockClock
 
-    from moorings.supervisors import TaskStatus
+    from moorings.supervisors import Supervisor, TaskStatus
 
 STRATEGIES = pytest.mark.parametrize("strategy", list(Strategy))
 
@@ -85,6 +86,32 @@ async def test_a_failed_start_stops_those_before_it_the_last_first(
         assert isinstance(info.value.__cause__, family.Boom)
         assert family.news() == "+a +b +c -c -b -a"
         assert [child.id for child in supervisor.which_children()] == ["before"]
+
+
+@pytest.mark.parametrize("taken_back", ["start_child", "start_children"])
+async def test_of_a_start_that_is_taken_back_nothing_is_found_in_the_instant_of_its_end(
+    family: Family, taken_back: str, autojump_clock: MockClock
+) -> None:
+    """Whoever could start it there would start what the supervisor is about to forget."""
+
+    async def start(supervisor: Supervisor) -> None:
+        first = family.spec("a", *[family.hang][taken_back == "start_children" :], stubborn=2)
+        with pytest.raises(ChildStartFailed):
+            if taken_back == "start_child":
+                await supervisor.start_child(first)
+            else:
+                await supervisor.start_children([first, family.spec("b", family.fail)])
+
+    for _ in range(20):  # which of the two is woken first by the end is trio's choice
+        family.runs.clear()
+        async with trio.open_nursery() as nursery, open_supervisor(name="s") as supervisor:
+            nursery.start_soon(start, supervisor)
+            await trio.sleep(1)
+            family.then("a", family.leave_after(1))
+            await supervisor.terminate_child("a")
+            with pytest.raises(ChildNotFound):
+                await supervisor.restart_child("a")
+            assert family.runs["a"] == 1
 
 
 @STRATEGIES
