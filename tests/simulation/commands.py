@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .ledger import Ledger
-    from .world import Tree, Worker
+    from .world import Policy, Tree, Worker
 
 
 @dataclass(eq=False)
@@ -39,6 +39,11 @@ class Commands:
 
     def naming(self, child: str, *names: str) -> list[Command]:
         return [c for c in self.open if child in c.ids and (not names or c.name in names)]
+
+    def bringing(self, child: str, policy: Policy) -> list[Command]:
+        """Those that start it: others may want its id."""
+        starts = self.naming(child, "start_child", "start_children")
+        return [c for c in starts if c.nodes[child].policy is policy]
 
     def may_stop(self, child: str) -> bool:
         """Whether a command may be what stops it."""

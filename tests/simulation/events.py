@@ -123,8 +123,9 @@ class Events:
         return entry.policy.significant and active and not asked
 
     def _may_be_stopping(self, child: str, entry: Entry) -> bool:
-        # A supervisor whose start is taken back while it takes back that of its own children.
-        return not entry.up and f"{self.book.path}/{child}" in self.book.simulation.open
+        # A supervisor that ends, or takes back the start of its own children, takes no notice.
+        _, book = self.book.simulation.open.get(f"{self.book.path}/{child}", (None, None))
+        return book is not None and (book.ending or not entry.up)
 
     def _may_be_active(self, entry: Entry) -> bool:
         # In a group an end has its turn when a restart under way is done: whoever is being stopped

@@ -71,16 +71,18 @@ class Ledger:
     def began(self, child: str, number: int, policy: Policy) -> None:
         self.log(f"{child} #{number} began")
         self.settle()
-        starts = self.commands.naming(child, "start_child", "start_children")
+        starts = self.commands.bringing(child, policy)
         entry = self.entries.get(child)
         restarts = self.commands.naming(child, "restart_child")
         if entry is not None and entry.alive:
             self.violated(f"{child} has two incarnations at once")
+        if entry is not None and entry.policy is not policy:
+            entry = None  # another had its id
         if entry is not None and (entry.restarting or entry.spawned):
             self._check_restart(child, entry, hurried=bool(restarts))
             grouped = self.group and not entry.alone and not entry.spawned
             entry.starter = "maybe" if restarts else "group" if grouped else None
-        elif starts:
+        elif starts and entry is None:
             self.entries.pop(child, None)  # at the end of the start order
             entry = self.entries[child] = Entry(
                 policy, entered_at=trio.current_time(), entered_by=frozenset(starts)
@@ -91,7 +93,7 @@ class Ledger:
             entry.starter = "command"
         else:
             self.violated(f"{child} runs, and neither a restart nor a command is why")
-            entry = self.entries.setdefault(child, Entry(policy))
+            entry = self.entries[child] = Entry(policy)
         # A task that was about to run does, before the one that stops it has its turn.
         if self.ending and not starts and trio.current_time() > self.ending_at:
             self.violated(f"{child} runs in a supervisor that ends")
@@ -100,7 +102,9 @@ class Ledger:
         entry.alive, entry.up, entry.cancelled_at = True, False, None
         entry.overdue_told = entry.hurried = entry.dismissed = False
         entry.begun += 1
-        for command in [c for c in starts if c.nodes[child].policy is policy] + restarts:
+        # In a group nothing can come between an end by command and its answer; otherwise it can.
+        ended = [] if self.group else self.commands.naming(child, "terminate_child")
+        for command in starts + restarts + ended:
             command.begun.setdefault(child, []).append(number)
 
     def _check_restart(self, child: str, entry: Entry, *, hurried: bool) -> None:
@@ -134,7 +138,7 @@ class Ledger:
         self.settle()
         entry = self.entries[child]
         entry.cancelled_at = trio.current_time()
-        if self.commands.may_stop(child):
+        if entry.dismissed or self.commands.may_stop(child):
             self._check_rollback(child)
             return
         if not self.ending and not any(self.shares(child, cause) for cause in self.causes):
