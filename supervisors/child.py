@@ -61,6 +61,8 @@ class Child:
         "reported",
         "restarted_at",
         "restarts",
+        "rests_until",
+        "runs",
         "spec",
         "starting",
         "state",
@@ -76,6 +78,7 @@ class Child:
         self.restarted_at = -math.inf  # on trio's clock
         self.hot = False  # restarted twice at short intervals, or on a backoff: not at once
         self.delay = 0.0  # of the last backoff, in seconds
+        self.rests_until = 0.0  # on trio's clock
         self.error: BaseException | None = None  # of the last incarnation
         self.window = (
             None
@@ -91,6 +94,7 @@ class Child:
         self.kept = True  # its spec, when the task ends; not that of a start which comes to nothing
         self.was_stopped = False  # the last incarnation, rather than ended by itself
         self.reported = False  # that it did not stop in time
+        self.runs = False  # its `run`, rather than what comes before, between and after
         self.task: trio.lowlevel.Task | None = None
         self._ended: trio.Event | None = None
         self._hurry: trio.Event | None = None  # while it waits for its restart
@@ -142,7 +146,7 @@ class Child:
         self.was_stopped = self.state is ChildState.STOPPING
         self.state = ChildState.STOPPED
         self.task = None
-        self.reported = False
+        self.runs = self.reported = False
         starting, self.starting = self.starting, None
         if starting is not None:
             starting.over.set()
@@ -165,13 +169,17 @@ class Child:
     def rest_before(self, backoff: Backoff, now: float) -> None:
         """Be about to rest before the restart that is decided `now`."""
         self.delay = backoff.delay(self.delay, now - self.restarted_at - self.delay)
+        self.rests_until = now + self.delay
         self.hot = True
         self.state = ChildState.RESTARTING
 
     async def rest(self) -> None:
-        """Wait out the backoff, or until somebody is in a hurry."""
+        """Wait out the backoff, or until somebody is in a hurry.
+
+        It began with the decision: what its siblings take to stop is part of it.
+        """
         hurry = self._hurry = trio.Event()
-        with trio.move_on_after(self.delay):
+        with trio.move_on_at(self.rests_until):
             await hurry.wait()
         self._hurry = None
 
@@ -186,8 +194,8 @@ class Child:
             self._hurry.set()
 
     def is_overdue(self) -> bool:
-        """Whether it should have ended and nobody has said so; True once per stop."""
-        overdue = self.state is not ChildState.STOPPED and not self.reported
+        """Whether its `run` should have ended and nobody has said so; True once per stop."""
+        overdue = self.runs and not self.reported
         self.reported |= overdue
         return overdue
 

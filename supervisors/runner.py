@@ -150,10 +150,12 @@ class Runner:
         try:
             while child.state is not ChildState.STOPPING:  # asked before it ran, or between two
                 child.error = None
+                child.runs = True
                 try:
                     await run(task_status=child)
                 except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
                     child.error = error
+                child.runs = False
                 if not self._after_end(child, child.error):
                     return
                 if child.hot:

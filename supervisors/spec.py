@@ -171,8 +171,10 @@ class ChildEnded:
 
 @dataclass(frozen=True, slots=True)
 class ChildRestarting:
-    """A new incarnation is about to run, `delay` seconds from now at the latest.
+    """A new incarnation is about to run, after a rest of `delay` seconds that begins now.
 
+    Sooner if `restart_child` ends the rest; later where it shares its fate with others that take
+    longer to stop, or with commands that come first.
     `reason` is `crash`, `exit` or `start_failed`; or `sibling`: it shares the fate of another.
     """
 
@@ -186,6 +188,8 @@ class ChildRestarting:
 @dataclass(frozen=True, slots=True)
 class ChildUnstopped:
     """A child outlived its `shutdown` seconds; `stack` is where it is, innermost frame last.
+
+    Not told of one that was stopped before its `run` began, or while it rested before a restart.
 
     The supervisor goes on waiting: a trio task cannot be abandoned.
     """

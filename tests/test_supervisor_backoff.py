@@ -20,6 +20,7 @@ from moorings.supervisors import (
     ChildEnded,
     ChildRestarting,
     ChildSpec,
+    ChildUnstopped,
     Strategy,
     open_supervisor,
 )
@@ -326,6 +327,29 @@ async def test_a_rest_that_is_over_while_the_supervisor_stops_is_no_restart(
     assert family.runs["a"] == 1
 
 
+@STRATEGIES
+async def test_one_that_rests_is_never_reported_as_unstopped(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    """Nothing of it runs, even if its `shutdown` is over at once."""
+    async with open_supervisor(
+        name="s", strategy=strategy, intensity=5, observers=[family.watch]
+    ) as supervisor:
+        for name, end in (("a", "by command"), ("b", "with its supervisor")):
+            await supervisor.start_child(family.spec(name, backoff=TEN, shutdown=0))
+            await family.crash(name)
+            if end == "by command":
+                await supervisor.terminate_child(name)
+                supervisor.delete_child(name)
+    assert family.seen(ChildUnstopped) == []
+
+
+async def test_one_that_has_yet_to_run_is_not_reported_as_unstopped(family: Family) -> None:
+    async with open_supervisor(name="s", ordered=False, observers=[family.watch]) as supervisor:
+        supervisor.start_children_nowait([family.spec("a", shutdown=0)])
+    assert family.events == []
+
+
 async def test_one_that_can_be_asked_is_not_asked_while_it_rests(
     family: Family, autojump_clock: MockClock
 ) -> None:
@@ -359,6 +383,35 @@ async def test_the_others_stop_at_once_and_start_after_the_rest(
         assert set(states(supervisor).values()) == {"restarting"}
         await trio.sleep(11)
         assert family.news() == "+a +b"
+
+
+@GROUPS
+async def test_the_rest_begins_with_the_decision_and_not_when_the_others_have_stopped(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s", strategy=strategy, intensity=5) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        await supervisor.start_child(family.spec("b", stubborn=4))
+        await supervisor.start_child(family.spec("c", stubborn=4))
+        await family.crash("a")
+        await trio.sleep(9)
+        assert family.runs["a"] == 1
+        await trio.sleep(2)
+        assert family.runs["a"] == 2
+
+
+@GROUPS
+async def test_others_that_stop_longer_than_the_rest_are_waited_for(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        await supervisor.start_child(family.spec("b", stubborn=15, shutdown=math.inf))
+        await family.crash("a")
+        await trio.sleep(14)
+        assert family.runs["a"] == 1
+        await trio.sleep(2)
+        assert family.runs == {"a": 2, "b": 2}
 
 
 @GROUPS

@@ -34,8 +34,7 @@ class Events:
         self.book.log(f"{type(event).__name__} {event.id} {_details(event)}")
         if entry is not None:
             self._enter(event, entry)
-        elif not (isinstance(event, ChildUnstopped) and event.shutdown == 0):
-            # (One that is stopped before it ran is told of at once.)
+        else:
             self.book.violated(f"{event} tells of a child that never ran")
 
     def _enter(self, event: SupervisorEvent, entry: Entry) -> None:
@@ -59,8 +58,6 @@ class Events:
         self.book.simulation.result.unstopped += 1
         now = trio.current_time()
         entry.overdue_told = True
-        if event.shutdown == 0:
-            return  # told at once, even of one that rests
         since = now if entry.cancelled_at is None else entry.cancelled_at
         if not entry.alive or now - since < event.shutdown:
             self.book.violated(f"{event.id} is said to be overdue")

@@ -38,7 +38,6 @@ class Ledger:
         self.ending = False
         self.ending_at = 0.0
         self.escalated = False
-        self.last_end = 0.0
         self.commands = Commands(self)
         self.saw = Events(self).saw
 
@@ -172,7 +171,6 @@ class Ledger:
         self.settle()
         entry = self.entries[child]
         entry.alive = False
-        self.last_end = trio.current_time()
         since = entry.cancelled_at
         budget = entry.policy.shutdown
         overdue = since is not None and trio.current_time() - since > budget

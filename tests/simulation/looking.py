@@ -46,10 +46,7 @@ def _states(entry: Entry) -> set[ChildState]:
 
 def _check_forgotten(book: Ledger) -> None:
     now = trio.current_time()
-    since = book.last_end if book.group else 0.0  # a group rests when all of it has stopped
-    rests = [
-        e for e in book.entries.values() if e.restarting and now <= max(e.told_at, since) + e.delay
-    ]
+    rests = [e for e in book.entries.values() if e.restarting and now <= e.told_at + e.delay]
     busy = [i for i, e in book.entries.items() if e.alive and book.is_busy(i, e)]
     if book.group and (rests or busy or book.commands.open):
         return
