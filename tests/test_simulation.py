@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from statistics import median
-
 import pytest
 from simulation.planted import find, patches
 from simulation.report import Distribution
@@ -45,7 +43,4 @@ def test_no_tree_breaks_a_rule_and_everything_is_covered() -> None:
         assert result.violations == [], f"python -m tests.simulation --from {seed} --seeds 1"
         distribution.add(result)
     print(distribution)
-    assert median(distribution.children) >= 8
-    assert distribution.nested >= 0.5
-    assert distribution.share("escalate") >= 0.1
-    assert distribution.missing() == []
+    assert distribution.shortcomings() == []

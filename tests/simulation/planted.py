@@ -43,7 +43,8 @@ def find(patch: Path, seeds: int) -> str | None:
 
 def _simulate(folder: str, copy: Path, seeds: int) -> str | None:
     # The copy is `moorings` because its parent comes first on the path, before the installed one.
-    command = [sys.executable, "-m", "tests.simulation", "--quiet", "--seeds", str(seeds)]
+    command = [sys.executable, "-m", "tests.simulation", "--quiet", "--jobs", "1"]
+    command += ["--seeds", str(seeds)]
     environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 import trio._core._run as trio_run  # its randomness is seeded here
-import trio.testing
 from trio.testing import MockClock
 
 from moorings.supervisors import Supervisor, SupervisorError
@@ -136,11 +135,16 @@ class Simulation:
     # -- the run ------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Compare what supervisors say with what is, where nothing else happens."""
+        """Compare what supervisors say with what is, where nothing else happens.
+
+        All else happens at multiples of a tick, and time goes on only when all tasks are blocked:
+        in between, nobody but us can be awake.
+        """
+        at = TICK / 2
         while not self.over.is_set():
-            with trio.move_on_after(CHECK_EVERY + TICK / 4):  # never at a time of the script's
+            at += CHECK_EVERY
+            with trio.move_on_at(at):
                 await self.over.wait()
-            await trio.testing.wait_all_tasks_blocked()
             for supervisor, ledger in list(self.open.values()):
                 compare(ledger, supervisor)
 
@@ -206,6 +210,8 @@ def simulate(scenario: Scenario) -> Result:
         try:
             trio.run(simulation.main, clock=MockClock(autojump_threshold=0))
         except (Exception, BaseExceptionGroup, Livelock, trio.Cancelled) as error:  # noqa: BLE001 - whatever it is, it is told
+            if isinstance(error, BaseExceptionGroup) and error.subgroup(KeyboardInterrupt):
+                raise KeyboardInterrupt from None
             simulation.result.violations.append(f"the run itself broke: {error!r}")
     return simulation.result
 
