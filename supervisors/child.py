@@ -67,6 +67,7 @@ class Child:
         "starting",
         "state",
         "task",
+        "tried",
         "value",
         "was_stopped",
         "window",
@@ -92,6 +93,7 @@ class Child:
         self.end_pending: End | None = None
         self.leaving = 0  # how many wait for a turn to terminate it
         self.kept = True  # its spec, when the task ends; not that of a start which comes to nothing
+        self.tried = False  # by its group, which tries again if it fails to start
         self.was_stopped = False  # the last incarnation, rather than ended by itself
         self.reported = False  # that it did not stop in time
         self.runs = False  # its `run`, rather than what comes before, between and after

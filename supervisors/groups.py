@@ -148,6 +148,7 @@ class Group:
                 continue
             if member is not cause:  # of that one it was said when it ended
                 self._runner.tell_restarting(member, "sibling")
+            member.tried = True
             try:
                 await self._runner.start(member)
             except ChildStartFailed:
@@ -156,3 +157,5 @@ class Group:
                 member.state = ChildState.RESTARTING
                 self.ended(member, End("start_failed", member.error, is_retry=True))
                 return
+            finally:
+                member.tried = False

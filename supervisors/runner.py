@@ -185,11 +185,13 @@ class Runner:
     def _gone(self, child: Child) -> None:
         if child.spec.restart is Restart.TEMPORARY or not child.kept:
             self.forget(child)  # in the instant of its end: nobody may find it, and start it
+        again = child.tried and child.starting is not None
         child.end()
         self.active -= 1
         if self._quiet is not None and self.active == 0:
             self._quiet.set()
-        if child.end_pending is not None and child.end_pending.reason is not None:
+        again = again and not child.was_stopped
+        if again or (child.end_pending is not None and child.end_pending.reason is not None):
             child.state = ChildState.RESTARTING
 
     async def wait_quiet(self) -> None:

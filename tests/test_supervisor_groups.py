@@ -298,6 +298,23 @@ async def test_who_is_terminated_between_two_tries_stays_stopped(
         assert states(supervisor) == {"a": "running", "b": "running", "c": "stopped"}
 
 
+@GROUPS
+async def test_between_two_tries_it_is_at_no_time_free_to_be_deleted(
+    family: Family, strategy: Strategy
+) -> None:
+    """Not even in the instant between its end and the decision to try again."""
+    async with open_supervisor(name="s", strategy=strategy, intensity=9) as supervisor:
+        await supervisor.start_children(family.specs("ab"))
+        family.then("b", *[family.fail] * 5)
+        family.end_soon("b", family.Boom())
+        while family.runs["b"] < 7:
+            with pytest.raises(ChildRunning):
+                supervisor.delete_child("b")
+            await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        assert states(supervisor) == {"a": "running", "b": "running"}
+
+
 # -- commands while a group is restarted ----------------------------------------------------------
 
 
