@@ -137,7 +137,8 @@ class Supervisor:
         Raises:
             ChildNotFound: no child has this id.
 
-        Cancellation gives up the waiting; the child goes on stopping.
+        Cancellation gives up the waiting; the child goes on stopping, and one whose group was to
+        start it meanwhile stays stopped.
         """
         child = self._find(id)
         if self._runner.group is not None:

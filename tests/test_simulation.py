@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 from simulation.planted import find, patches
 from simulation.report import Distribution
-from simulation.run import simulate
-from simulation.world import scenario
+from simulation.run import Result, simulate
+from simulation.soak import soak
+from simulation.world import Policy, Scenario, Tree, Worker, scenario
 
 SHORT = 1000  # trees: half a minute
 
@@ -26,6 +27,40 @@ def test_a_scenario_is_python_that_replays_it() -> None:
 
     made = scenario(11)
     assert eval(repr(made), {"inf": float("inf"), **vars(names)}) == made
+
+
+def test_it_is_made_of_the_same_with_any_number_of_processes() -> None:
+    alone, together = Distribution(), Distribution()
+    for jobs, distribution in ((1, alone), (2, together)):
+        for part in soak(0, 50, jobs=jobs):
+            distribution.update(part.distribution)
+    assert vars(alone) == vars(together)
+    assert len(alone.children) == 50
+
+
+def test_the_first_violation_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def simulate_badly(scenario: Scenario) -> Result:
+        broken = ["broken"] if scenario.seed in {33, 35} else []
+        return Result(scenario, violations=broken)
+
+    monkeypatch.setattr("simulation.soak.simulate", simulate_badly)
+    *whole, last = soak(0, 100, jobs=1)
+    assert [part.failed for part in whole] == [None]
+    assert last.failed is not None
+    assert last.failed.scenario.seed == 33
+
+
+def test_a_soak_that_covers_too_little_says_what_it_lacks() -> None:
+    dull = Distribution()
+    worker = Worker(Policy("a"))
+    dull.add(Result(Scenario(0, Tree(Policy("root"), children=(worker,)))))
+    lacks = dull.shortcomings()
+    assert "a median of 8 children" in lacks
+    assert "50% of the trees nested" in lacks
+    assert "10% that escalate" in lacks
+    assert "any restart_child" in lacks
+    assert "any temporary" in lacks
+    assert "any permanent" not in lacks
 
 
 def test_a_planted_bug_is_found() -> None:

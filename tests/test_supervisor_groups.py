@@ -426,6 +426,23 @@ async def test_a_command_that_is_cancelled_before_its_turn_changes_nothing(
 
 
 @GROUPS
+async def test_who_was_to_be_started_while_its_termination_was_asked_for_stays_stopped(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    """Though whoever asked for it waits no more: it was stopped, and asked for."""
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        await supervisor.start_children(family.specs("abc"))
+        for name in "ac":
+            family.then(name, family.start_after(3))
+        await family.crash("a")  # 3 s until b would be started, 6 s until the command has its turn
+        with trio.move_on_after(4):
+            await supervisor.terminate_child("b")
+        await trio.sleep(5)
+        assert family.runs["b"] == 1
+        assert states(supervisor) == {"a": "running", "b": "stopped", "c": "running"}
+
+
+@GROUPS
 async def test_cancelling_a_start_lets_the_next_command_in(
     family: Family, strategy: Strategy, autojump_clock: MockClock
 ) -> None:

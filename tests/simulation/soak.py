@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING
 
 from .report import Distribution
@@ -18,6 +21,7 @@ from .world import scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.process import BaseProcess
 
 CHUNK = 20  # seeds: less than a second, so that the first violation is known soon
 EVERY = 30.0  # seconds between two lines, where none can be rewritten
@@ -56,16 +60,25 @@ def _mapping(jobs: int) -> Iterator[Callable[..., Iterator[Soaked]]]:
     if jobs == 1:
         yield map
         return
-    executor = ProcessPoolExecutor(jobs, initializer=_heed_interrupts)
+    # Not forked: whoever starts us may have threads.
+    spawning = get_context("spawn")
+    executor = ProcessPoolExecutor(jobs, spawning, initializer=_end_with_parent)
     try:
         yield executor.map
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def _heed_interrupts() -> None:
-    """Ctrl-C reaches every process of the group: the others end without a word."""
+def _end_with_parent() -> None:
+    """Leave nobody behind, whatever ends the one who started us; on Ctrl-C without a word."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_follow, args=(parent_process(),), daemon=True).start()
+
+
+def _follow(parent: BaseProcess | None) -> None:
+    if parent is not None:  # (It is in every process but the first.)
+        parent.join()
+    os._exit(1)
 
 
 def _simulate(seeds: range, watch: Callable[[Result], object] | None) -> Soaked:
