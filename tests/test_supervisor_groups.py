@@ -315,6 +315,19 @@ async def test_between_two_tries_it_is_at_no_time_free_to_be_deleted(
         assert states(supervisor) == {"a": "running", "b": "running"}
 
 
+@GROUPS
+async def test_once_it_is_up_its_group_tries_no_more(family: Family, strategy: Strategy) -> None:
+    """A failed `restart_child` later on is the caller's alone: nobody is about to try again."""
+    async with open_supervisor(name="s", strategy=strategy, intensity=9) as supervisor:
+        await supervisor.start_children(family.specs("ab"))
+        await family.crash("b")
+        await supervisor.terminate_child("b")
+        family.then("b", family.fail)
+        with pytest.raises(ChildStartFailed):
+            await supervisor.restart_child("b")
+        assert states(supervisor) == {"a": "running", "b": "stopped"}
+
+
 # -- commands while a group is restarted ----------------------------------------------------------
 
 
