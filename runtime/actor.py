@@ -134,6 +134,9 @@ class Actor(Sleeper):
     def _withdraw(self) -> None:
         """From here on nobody reaches us any more."""
         self.connection._actor = None
+        self._give_up_replacing()
+
+    def _give_up_replacing(self) -> None:
         if self.replacing is not None:
             self.replacing.cancel()
 
@@ -162,6 +165,7 @@ class Actor(Sleeper):
     async def _crashed(self, error: Exception) -> None:
         """No state outlives its task: `failed`, and the client is retired."""
         connection = self.connection
+        self._injected = None  # one crash is enough; left, it would keep us from parking
         if connection.state in {State.CONNECTING, State.READY}:
             connection._step(
                 Event.CRASHED,
@@ -172,6 +176,7 @@ class Actor(Sleeper):
         if self.client is not None:
             self.kernel.closer.retire(connection, self.client)
             self.client = None
+        self._give_up_replacing()  # a parked actor is still there, and closes no client any more
         if connection.crashes is not None and connection.crashes.add(self.kernel.now()):
             connection.crashes.clear()
             text = self.kernel.describe(connection.provider, error)

@@ -68,6 +68,7 @@ class Client:
     """A native client and how far it has come. It is the `notify` that its provider is handed."""
 
     __slots__ = (
+        "_hook_bug",
         "_hooking",
         "actor",
         "counted",
@@ -87,6 +88,7 @@ class Client:
         self.database: Any = None
         self.hooks_run = 0
         self._hooking: trio.Lock | None = None
+        self._hook_bug: Exception | None = None  # nobody runs hooks on this client again
         self.step = "open"  # what is done, or was done last; for messages
         self.counted = False  # whether it has its generation
 
@@ -144,6 +146,8 @@ class Client:
             self._hooking = trio.Lock()
         # A late hook may still run when the connection is lost and comes back.
         async with self._hooking:
+            if self._hook_bug is not None:
+                raise self._hook_bug  # the one before us crashes the actor: not once more
             while self.hooks_run < len(connection.hooks):
                 await self._run_hook(connection, kernel, connection.hooks[self.hooks_run])
                 self.hooks_run += 1
@@ -153,7 +157,11 @@ class Client:
             try:
                 await kernel.host.visit(self._hooked, connection, kernel, hook)
             except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
-                failure = failure_of(kernel, connection, error)
+                try:
+                    failure = failure_of(kernel, connection, error)
+                except Exception as bug:
+                    self._hook_bug = bug
+                    raise
                 raise failure from failure.__cause__
         if scope.cancelled_caught:
             name = getattr(hook, "__qualname__", repr(hook))

@@ -81,6 +81,9 @@ def _retrying(actor: Actor) -> tenacity.AsyncRetrying:
         actor.connection._note(next_attempt_at=time.time() + seconds)
         actor.connection.measurements.retry_delay = seconds
         await actor.park(actor.kernel.now() + seconds)
+        if actor.stopping:  # tenacity knows no stop: it would try again
+            actor.wake()
+            await trio.lowlevel.checkpoint()
         actor.signal, actor.nudged = None, False
 
     def may_help(error: BaseException) -> bool:

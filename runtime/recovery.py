@@ -76,15 +76,17 @@ async def _watch_for_server(actor: Actor, client: Client) -> None:
 
 
 async def _server_answers(actor: Actor, client: Client) -> bool:
-    """One ping, bounded by its timeout and by the end of the backoff."""
+    """One ping, bounded by its timeout and by the end of the backoff; `rouse` gives it up."""
     connection = actor.connection
     bound = min(connection.settings.health.timeout, actor.until - actor.kernel.now())
     try:
-        with trio.move_on_after(max(bound, 0.0)):
+        with trio.move_on_after(max(bound, 0.0)) as actor.watching:
             await actor.kernel.host.visit(connection.provider.ping, client.native)
             return True
     except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
         failure_of(actor.kernel, connection, error)
+    finally:
+        actor.watching = None
     return False
 
 

@@ -41,14 +41,25 @@ async def replace(actor: Actor, settings: ConnectionSettings | None = None) -> N
             reconfigure(actor.connection, settings)
         actor.fresh = True
         actor.nudge()
+        await _begun(actor)
         return
     fresh = await _built_beside(actor, settings or actor.connection.settings)
-    if actor.connection._actor is not actor:
+    if actor.connection._actor is not actor or actor.client is None:  # or crashed, and parked
         await actor.kernel.closer.close(actor.connection, fresh)
         raise _stopped_meanwhile(actor)
     if settings is not None:
         reconfigure(actor.connection, settings)
     _install(actor, fresh)
+    await _begun(actor)
+
+
+async def _begun(actor: Actor) -> None:
+    """Wait until a failed connection is `connecting`; one that is parked is started anew first."""
+    connection = actor.connection
+    while connection.state is State.FAILED:
+        await connection.next_change()
+    if connection.state is State.STOPPED:
+        raise _stopped_meanwhile(actor)
 
 
 async def renew(connection: Connection, settings: ConnectionSettings) -> None:

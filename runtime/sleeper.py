@@ -33,6 +33,7 @@ class Sleeper:
         nudged: somebody wants the present backoff to end.
         signal: what the driver has told and nobody has looked at yet.
         stopping: somebody asked for the end.
+        watching: bounds the sentinel's ping, which is part of its wait.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Sleeper:
         "nudged",
         "signal",
         "stopping",
+        "watching",
     )
 
     def __init__(self, kernel: Kernel) -> None:
@@ -57,6 +59,7 @@ class Sleeper:
         self.due = self.looked_at = math.inf
         self.nudged = self.stopping = False
         self.signal: Signal | None = None
+        self.watching: trio.CancelScope | None = None
         self._bound: trio.CancelScope | None = None
         self._cut = False  # our scope is cancelled; a provider may have swallowed that
         self._injected: BaseException | None = None  # a hook's bug, to be raised in this task
@@ -87,11 +90,13 @@ class Sleeper:
         return trio.lowlevel.Abort.SUCCEEDED
 
     def rouse(self) -> None:
-        """End the present wait; a call goes on."""
+        """End the present wait; a call goes on, unless it is the sentinel's."""
         task, self._parked = self._parked, None
         if task is not None:
             self.due = math.inf  # else the wait's end would interrupt what follows it
             trio.lowlevel.reschedule(task)
+        elif self.watching is not None:
+            self.watching.cancel()
 
     def wake(self) -> None:
         """End the present wait, or interrupt the present call. The timers' way in, too."""

@@ -1112,3 +1112,56 @@ async def test_a_parked_one_can_be_stopped_and_started(
         world["db"].heal()
         await manager.start("db")
         await manager.get_database()
+
+
+async def test_stop_between_two_attempts_makes_no_further_one(
+    world: World, autojump_clock: MockClock
+) -> None:
+    world["db"].refuse()
+    async with world.open(retry={"initial": 5.0, "attempts": 3}) as manager:
+        await trio.testing.wait_all_tasks_blocked()
+        pings = world["db"].count("ping")
+        world["db"].from_now_on("ping", world.hang())
+        before = trio.current_time()
+        await manager.stop("db")
+        assert trio.current_time() == before
+        assert world["db"].count("ping") == pings
+
+
+@pytest.mark.parametrize("tells", ["restart", "usable"])
+async def test_a_backoff_ends_though_the_sentinels_ping_hangs(
+    world: World, autojump_clock: MockClock, tells: str
+) -> None:
+    """`restart()` returns at `connecting`, and a usable server is believed, at once."""
+    world["db"].refuse()
+    async with world.open(retry={"attempts": 1}) as manager:
+        world["db"].next("ping", world.fail(), world.hang())
+        await world.until(manager["db"], State.FAILED)
+        await trio.testing.wait_all_tasks_blocked()
+        before = trio.current_time()
+        if tells == "restart":
+            await manager.restart("db")
+        else:
+            world["db"].client.tell(Signal.USABLE)
+            await trio.testing.wait_all_tasks_blocked()
+        assert trio.current_time() == before
+        assert "retry" in world.path()
+
+
+async def test_a_restart_is_given_up_when_the_connection_parks(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Else the new client would be left open (see the fixture `world`)."""
+    async with world.open(required=False, supervision={"intensity": 0}) as manager:
+        await manager.get_database()
+        world["db"].next("ping", world.take(1.0), world.bug())
+        async with trio.open_nursery() as nursery:
+
+            async def restart() -> None:
+                with pytest.raises(ConnectionNotReady, match="while it was restarted"):
+                    await manager.restart("db")
+
+            nursery.start_soon(restart)
+            await trio.testing.wait_all_tasks_blocked()
+            world["db"].clients[0].tell(Signal.SUSPECT)
+        assert manager["db"].state is State.FAILED
