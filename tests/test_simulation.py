@@ -1,12 +1,12 @@
 """Supervision trees from random seeds: no rule of OTP's is broken, and a planted bug is found.
 
-`make soak-supervision` runs many more of them, `python -m tests.simulation.planted` all the bugs.
+`make soak-supervision` runs many more of them, `python -m tests.planting simulation` all the bugs.
 """
 
 from __future__ import annotations
 
 import pytest
-from simulation.planted import find, patches
+from planting import SUITES
 from simulation.report import Distribution
 from simulation.run import Result, simulate
 from simulation.soak import soak
@@ -64,7 +64,8 @@ def test_a_soak_that_covers_too_little_says_what_it_lacks() -> None:
 
 
 def test_a_planted_bug_is_found() -> None:
-    found = find(patches()["forward_stop_order"], seeds=20)
+    suite = SUITES["simulation"]
+    found = suite.find(suite.patches()["forward_stop_order"], 20)
     assert found is not None
     assert "started later" in found
 
