@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-prometheus test-odms test-faults soak-supervision \
-	planted-bugs mutants coverage check bench clean
+	explore-actor planted-bugs mutants coverage check bench clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -60,8 +60,13 @@ SEEDS ?= 100000
 soak-supervision: $(VENV)/.dev ## random supervision trees against OTP's rules (SEEDS=100000)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-planted-bugs: $(VENV)/.dev ## does the simulation find the bugs in tests/simulation/bugs?
-	$(BIN)/python -m tests.simulation.planted
+planted-bugs: $(VENV)/.dev ## are the bugs in tests/simulation/bugs and tests/exploration/bugs found?
+	$(BIN)/python -m tests.planting simulation
+	$(BIN)/python -m tests.planting exploration
+
+DEPTH ?= 6
+explore-actor: $(VENV)/.dev ## every interleaving of events that reach a connection (DEPTH=6)
+	$(BIN)/python -m tests.exploration --depth $(DEPTH)
 
 MODULES ?=
 mutants: $(VENV)/.mutation ## is every small change to what decides noticed? (MODULES=supervisors/policy.py)
