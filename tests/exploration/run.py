@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import trio
-import trio._core._run as trio_run  # its randomness is seeded here
 from prometheus_client import CollectorRegistry
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from moorings.errors import ConnectionNotReady
 from moorings.providers.contract import Signal
-from moorings.providers.registry import DocumentDatabaseRegistry
-from moorings.runtime import timers
 from moorings.runtime.opening import open_connections
 
 from . import model as rules
@@ -23,10 +18,11 @@ from .alphabet import ANSWERS, tell
 from .checks import compare, compare_end
 from .fingerprint import fingerprint
 from .model import Model
-from .provider import Backend, DecidedProvider
+from .provider import Backend
+from .setting import LowestRandom, deterministic, registry, settings, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from moorings.runtime.connection import Connection
     from moorings.runtime.manager import ConnectionManager
@@ -46,14 +42,6 @@ class Result:
     model: Model | None = None
     fingerprint: Any = None
     steps: list[tuple[str, str, str]] = field(default_factory=list)
-
-
-class LowestRandom:
-    """Jitter without chance: always the shortest delay."""
-
-    @staticmethod
-    def uniform(low: float, _: float) -> float:
-        return low
 
 
 class Waiter:
@@ -216,8 +204,8 @@ class Run:
     async def walk(self) -> None:
         """All events of the path, then its end."""
         async with open_connections(
-            _settings(self.model.intensity),
-            registry=_registry(self.backend),
+            settings(self.model.intensity),
+            registry=registry(self.backend),
             metrics=self.metrics,
             observers=(self.hear,),
         ) as self.manager:
@@ -268,48 +256,6 @@ class Run:
             self.nursery.cancel_scope.cancel()
 
 
-def tasks() -> list[trio.lowlevel.Task]:
-    """All that live in this run."""
-    found: list[trio.lowlevel.Task] = []
-    left = [trio.lowlevel.current_root_task()]
-    while left:
-        task = left.pop()
-        if task is not None:
-            found.append(task)
-            left += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-    return found
-
-
-def _registry(backend: Backend) -> DocumentDatabaseRegistry:
-    registry = DocumentDatabaseRegistry()
-    registry.register(
-        "decided",
-        type("Provider", (DecidedProvider,), {"backend": backend, "__module__": __name__}),
-    )
-    return registry
-
-
-def _settings(intensity: int) -> dict[str, Any]:
-    connection = {
-        "backend": "decided",
-        "required": False,
-        "retry": {"initial": rules.NAP, "attempts": rules.ATTEMPTS},
-        "health": {
-            "interval": rules.INTERVAL,
-            "jitter": 0.0,
-            "timeout": rules.TIMEOUT,
-            "failures": rules.FAILURES,
-        },
-        "supervision": {
-            "backoff_initial": rules.BACKOFF,
-            "intensity": intensity,
-            "period": rules.PERIOD,
-        },
-    }
-    runtime = {"hook_timeout": rules.HOOK_TIMEOUT}
-    return {"default": {"database": {"documents": {"db": connection}}, "runtime": runtime}}
-
-
 def go(
     path: Sequence[str],
     intensity: int = 1,
@@ -328,7 +274,7 @@ def go(
         remember: whether the situation at the end is wanted: a third of the time.
     """
     run = Run(path, intensity, quiet=quiet, remember=remember)
-    with _deterministic(seed):
+    with deterministic(seed):
         try:
             trio.run(run.main, clock=run.clock)
         except (Exception, BaseExceptionGroup) as error:
@@ -337,21 +283,3 @@ def go(
                 raise
     run.result.model, run.result.steps = run.model, run.steps
     return run.result
-
-
-@contextmanager
-def _deterministic(seed: int) -> Iterator[None]:
-    """Seed trio's order of tasks, keep the log silent, and make the timers' buckets exact."""
-    before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
-    granularity, timers.GRANULARITY = timers.GRANULARITY, 0.0625  # a sum of powers of two
-    logger = logging.getLogger("moorings")
-    disabled, logger.disabled = logger.disabled, True
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
-    trio_run._r.seed(seed)
-    try:
-        yield
-    finally:
-        logger.disabled = disabled
-        timers.GRANULARITY = granularity
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before[0]
-        trio_run._r.setstate(before[1])
