@@ -142,7 +142,8 @@ def serve(start_python: Start, tmp_path: Path) -> Start:
 @asynccontextmanager
 async def client(program: Program) -> AsyncIterator[httpx2.AsyncClient]:
     url = await asyncio.to_thread(program.url)
-    limits = httpx2.Limits(max_connections=100)
+    # The server ends what is idle for 5 s: a request must not meet that end on its way.
+    limits = httpx2.Limits(max_connections=100, keepalive_expiry=1.0)
     # Its own environment may name a proxy, which loopback has no use for.
     async with httpx2.AsyncClient(
         base_url=url, timeout=SOON, limits=limits, trust_env=False
