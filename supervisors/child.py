@@ -52,12 +52,14 @@ class Child:
         "_hurry",
         "_scope",
         "_told",
+        "began_at",
         "delay",
         "end_pending",
         "error",
         "hot",
         "kept",
         "leaving",
+        "lived",
         "reported",
         "restarted_at",
         "restarts",
@@ -78,6 +80,9 @@ class Child:
         self.restarts = 0
         self.restarted_at = -math.inf  # on trio's clock
         self.hot = False  # restarted twice at short intervals, or on a backoff: not at once
+        # Of the last incarnation, for its backoff: not from the restart before it, which may have
+        # been a sibling's or a command's, or have waited for others.
+        self.began_at = self.lived = 0.0
         self.delay = 0.0  # of the last backoff, in seconds
         self.rests_until = 0.0  # on trio's clock
         self.error: BaseException | None = None  # of the last incarnation
@@ -170,7 +175,7 @@ class Child:
 
     def rest_before(self, backoff: Backoff, now: float) -> None:
         """Be about to rest before the restart that is decided `now`."""
-        self.delay = backoff.delay(self.delay, now - self.restarted_at - self.delay)
+        self.delay = backoff.delay(self.delay, self.lived)
         self.rests_until = now + self.delay
         self.hot = True
         self.state = ChildState.RESTARTING

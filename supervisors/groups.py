@@ -96,6 +96,8 @@ class Group:
             if child.spec.backoff is None:
                 await self._restart(child)
                 return
+        if self._runner.stopping:  # since the others were being stopped: nobody would wake it
+            return
         await child.rest()  # nobody's turn: commands are heard
         async with self.turns.take():
             if self._is_due(child, end):

@@ -151,11 +151,15 @@ class Runner:
             while child.state is not ChildState.STOPPING:  # asked before it ran, or between two
                 child.error = None
                 child.runs = True
+                if child.spec.backoff is not None:
+                    child.began_at = trio.current_time()
                 try:
                     await run(task_status=child)
                 except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
                     child.error = error
                 child.runs = False
+                if child.spec.backoff is not None:
+                    child.lived = trio.current_time() - child.began_at
                 if not self._after_end(child, child.error):
                     return
                 if child.hot:

@@ -414,6 +414,35 @@ async def test_others_that_stop_longer_than_the_rest_are_waited_for(
         assert family.runs == {"a": 2, "b": 2}
 
 
+async def test_a_rest_is_not_begun_when_the_end_comes_while_the_others_stop(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    """The supervisor's end has found nobody to wake yet, and waits for no rest all the same."""
+    async with open_supervisor(name="s", strategy=Strategy.ONE_FOR_ALL) as supervisor:
+        await supervisor.start_child(family.spec("a", stubborn=4))
+        await supervisor.start_child(family.spec("b", backoff=TEN))
+        await family.crash("b")
+    assert trio.current_time() == pytest.approx(4)
+
+
+@GROUPS
+async def test_a_siblings_restart_begins_another_life(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    """Who crashes soon after it did not live long, however long ago its own last restart was."""
+    async with open_supervisor(
+        name="s", strategy=strategy, intensity=5, observers=[family.watch]
+    ) as supervisor:
+        await supervisor.start_child(family.spec("first"))
+        await supervisor.start_child(family.spec("a", backoff=Backoff(1.0, 5.0, Latest())))
+        await family.crash("a")
+        await trio.sleep(30)
+        await family.crash("first")
+        await family.crash("a")
+    delays = [e.delay for e in family.events if isinstance(e, ChildRestarting) and e.id == "a"]
+    assert delays == [3.0, 0.0, 5.0]
+
+
 @GROUPS
 async def test_commands_are_heard_while_the_group_rests(
     family: Family, strategy: Strategy, autojump_clock: MockClock
