@@ -148,9 +148,8 @@ class Actor(Sleeper):
         client, self.client = self.client, None
         if client is not None:
             self.calling, self.due = _CLOSING, math.inf
-            bound.deadline = kernel.closer.deadline(
-                connection
-            )  # not the timers': they may be early
+            # Not the timers': they may be early.
+            bound.deadline = kernel.closer.deadline(connection)
             await kernel.closer.close(connection, client, bounded=True)
             self.calling = None
 
@@ -185,7 +184,6 @@ class Actor(Sleeper):
 
     async def _wait_for_restart(self) -> None:
         """An optional connection over its budget stays `failed` until somebody restarts it."""
-        self.nudged = False
         with trio.CancelScope() as self._bound:
             while not (self.nudged or self.stopping):
                 self.signal = None

@@ -12,6 +12,7 @@ from ..errors import ConnectionNotReady
 from ..providers.references import references
 from .client import Client, timed_out
 from .episode import deadline_of, resolved
+from .measurements import EDGE_INDEX
 from .reconfiguration import reconfigure
 from .state import State
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .actor import Actor
     from .connection import Connection
     from .settings import ConnectionSettings
+
+_RETRY = EDGE_INDEX[State.FAILED, State.CONNECTING]
 
 
 async def replace(actor: Actor, settings: ConnectionSettings | None = None) -> None:
@@ -56,7 +59,10 @@ async def replace(actor: Actor, settings: ConnectionSettings | None = None) -> N
 async def _begun(actor: Actor) -> None:
     """Wait until a failed connection is `connecting`; one that is parked is started anew first."""
     connection = actor.connection
-    while connection.state is State.FAILED:
+    # By the edge, not by the state: the new episode may be over before we are looked after.
+    edges = connection.measurements.transitions
+    before = edges[_RETRY]
+    while connection.state is State.FAILED and edges[_RETRY] == before:
         await connection.next_change()
     if connection.state is State.STOPPED:
         raise _stopped_meanwhile(actor)

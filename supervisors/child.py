@@ -121,10 +121,10 @@ class Child:
             return
         if self.state is ChildState.STARTING:
             self.state = ChildState.RUNNING
-            self.kept = True
         self.value = value
         starting, self.starting = self.starting, None
         if starting is not None:
+            self.kept = True
             # Kept for the starter: by the time it runs we may have crashed and begun anew.
             starting.value = value
             starting.over.set()

@@ -112,7 +112,7 @@ class Runner:
         try:
             await starting.over.wait()
         except trio.Cancelled:
-            child.kept = keep
+            child.kept, child.starting = keep, None  # nobody is told any more
             child.stop()
             with trio.CancelScope(shield=True):
                 await wait_stopped(self, [child])

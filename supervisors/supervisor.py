@@ -166,11 +166,12 @@ class Supervisor:
             if not child.is_waiting():
                 self._check_idle(child)
                 return await self._runner.start(child)
+            alone = child.task is not None  # it rests in its own task, not in its group's restart
             starting = child.hurry()
         try:
             await starting.over.wait()
         finally:
-            if self._runner.group is None and child.starting is starting:
+            if alone and child.starting is starting:
                 child.starting = None  # nobody waits: a start that fails is the policy's again
         if starting.value is NOT_STARTED:
             raise ChildStartFailed(id) from child.error

@@ -995,6 +995,22 @@ async def test_restart_on_failed_begins_a_new_episode_with_a_new_client(
         assert manager.database() == ("database", 2)
 
 
+async def test_restart_on_failed_returns_though_the_new_episode_is_over_at_once(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """A secret that is missing is noticed within one turn: nobody sees `connecting` in between."""
+    missing = {"password": {"path": "nobody", "key": "has_it"}}
+    async with world.open(provider=missing) as manager:
+        db = manager["db"]
+        await world.until(db, State.FAILED)
+        before = trio.current_time()
+        for _ in range(20):
+            await db.restart()
+            await trio.lowlevel.checkpoint()
+        assert trio.current_time() == before
+        await db.stop()
+
+
 async def test_restart_on_stopped_starts(world: World, autojump_clock: MockClock) -> None:
     async with world.open() as manager:
         await manager.stop("db")

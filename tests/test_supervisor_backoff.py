@@ -443,6 +443,26 @@ async def test_a_siblings_restart_begins_another_life(
     assert delays == [3.0, 0.0, 5.0]
 
 
+@STRATEGIES
+async def test_a_start_that_fails_after_its_hurrier_gave_up_is_left_to_its_policy(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    """On a budget of its own it rests alone, in a group as well."""
+
+    async def fail_after_a_second(_: TaskStatus) -> None:
+        await trio.sleep(1)
+        raise family.Boom
+
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        await supervisor.start_child(family.spec("a", backoff=TEN, intensity=5, period=100.0))
+        family.then("a", fail_after_a_second)
+        await family.crash("a")
+        with trio.move_on_after(0.5):
+            await supervisor.restart_child("a")
+        await trio.sleep(20)
+        assert states(supervisor) == {"a": "running"}
+
+
 @GROUPS
 async def test_commands_are_heard_while_the_group_rests(
     family: Family, strategy: Strategy, autojump_clock: MockClock

@@ -44,6 +44,28 @@ async def test_children_start_one_after_another(
 
 
 @STRATEGIES
+async def test_one_that_is_up_before_its_termination_reaches_it_keeps_its_spec(
+    strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    """Its starter was told: what is stopped then may be restarted, as any other."""
+
+    async def shielded(task_status: TaskStatus) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+            task_status.started("up")
+        await trio.sleep_forever()
+
+    async with (
+        open_supervisor(name="s", strategy=strategy) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(supervisor.start_child, ChildSpec("a", shielded))
+        await trio.sleep(0.5)
+        await supervisor.terminate_child("a")
+        assert await supervisor.restart_child("a") == "up"
+
+
+@STRATEGIES
 async def test_their_values_are_returned_in_order(family: Family, strategy: Strategy) -> None:
     async with open_supervisor(name="s", strategy=strategy) as supervisor:
         assert await supervisor.start_children(family.specs("abc")) == ("a1", "b1", "c1")
