@@ -15,12 +15,13 @@ from moorings.supervisors import (
     Restart,
     Strategy,
     Supervisor,
+    SupervisorEvent,
     TaskStatus,
     open_supervisor,
 )
 
 from .ledger import Ledger
-from .world import TICK, Tree, Worker
+from .world import Tree, Worker, on_grid
 
 if TYPE_CHECKING:
     from .run import Simulation
@@ -31,11 +32,32 @@ class Boom(Exception):
     """A child's crash."""
 
 
-class ExactRandom(random.Random):
-    """Delays on the grid of all other times, so that they add up exactly."""
+class Draws(random.Random):
+    """Delays on the grid of all other times, so that they add up exactly.
+
+    What is drawn says how far into the range it is: whoever knows the range knows the delay.
+    """
+
+    part = 0.0
 
     def uniform(self, a: float, b: float) -> float:
-        return round(super().uniform(a, b) / TICK) * TICK
+        self.part = self.choice((0.0, 0.25, 0.5, 0.75, 1.0))
+        return on_grid(a + self.part * (b - a))
+
+
+class Fragile:
+    """An observer that raises at an event, and is not to be called again."""
+
+    def __init__(self, ledger: Ledger, breaks: int) -> None:
+        self._ledger = ledger
+        self._left = breaks
+
+    def __call__(self, event: SupervisorEvent) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self._ledger.violated("an observer that raised is told once more")
+        if self._left == 0:
+            raise Boom(repr(event))
 
 
 class Children:
@@ -43,7 +65,7 @@ class Children:
 
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
-        self.backoff_random = ExactRandom(simulation.scenario.seed)
+        self.backoffs = Draws(simulation.scenario.seed)
 
     def spec(self, node: Worker | Tree, ledger: Ledger) -> ChildSpec:
         policy = node.policy
@@ -65,9 +87,7 @@ class Children:
             intensity=budget[0],
             period=budget[1],
             ask=ask,
-            backoff=Backoff(*policy.backoff, random=self.backoff_random)
-            if policy.backoff
-            else None,
+            backoff=Backoff(*policy.backoff, random=self.backoffs) if policy.backoff else None,
         )
 
     async def work(
@@ -86,22 +106,27 @@ class Children:
         name = worker.policy.id
         ledger.began(name, number, worker.policy)
         asked[:] = [trio.Event()]
-        how = "cancelled"
+        how, raised = "cancelled", None
         try:
             if worker.ask:
                 how = await self._live_asked(life, asked[0], name, number, ledger, task_status)
             else:
                 try:
                     how = await self._live(life, name, number, ledger, task_status)
-                except trio.Cancelled:
+                except trio.Cancelled as cancelled:
                     ledger.cancelled(name)
                     how = await self._stop(life)
                     if how == "cancelled":
                         raise
+                    if how == "crash_beside":  # as from a nursery of its own
+                        raise BaseExceptionGroup("", [cancelled, Boom(path)]) from None
             if how.startswith("crash"):
                 raise Boom(f"{path} #{number}")
+        except BaseException as error:
+            raised = error
+            raise
         finally:
-            ledger.over(name, how)
+            ledger.over(name, how, raised)
 
     async def _live(
         self, life: Life, name: str, number: int, ledger: Ledger, task_status: TaskStatus
@@ -161,14 +186,14 @@ class Children:
         ledger = Ledger(self.simulation, path, tree)
         if parent is not None:
             parent.began(name, number, tree.policy)
-        how = "return"
+        how, raised = "return", None
         try:
             await self._block(tree, path, ledger, parent, task_status)
-        except trio.Cancelled:
-            how = "cancelled"
+        except trio.Cancelled as cancelled:
+            how, raised = "cancelled", cancelled
             raise
         except BaseException as error:
-            how = "crash"
+            how, raised = "crash", error
             ledger.outcome(error)
             raise
         else:
@@ -178,7 +203,7 @@ class Children:
                 del self.simulation.open[path]
             ledger.closed()
             if parent is not None:
-                parent.over(name, how)
+                parent.over(name, how, raised)
 
     async def _block(
         self,
@@ -196,11 +221,14 @@ class Children:
             period=tree.period,
             auto_shutdown=AutoShutdown(tree.auto_shutdown),
             ordered=tree.ordered,
-            observers=[ledger.saw],
+            observers=[ledger.saw, Fragile(ledger, tree.breaks), ledger.heard.append]
+            if tree.breaks
+            else [ledger.saw, ledger.heard.append],
         ) as supervisor:
             self.simulation.open[path] = supervisor, ledger
             try:
                 await self._start(tree, supervisor, ledger)
+                ledger.block_began = True
                 if parent is not None:
                     parent.came_up(tree.policy.id)
                 task_status.started((tree.policy.id, number))
@@ -213,6 +241,9 @@ class Children:
             except trio.Cancelled:
                 if parent is not None and not ledger.ending:
                     parent.cancelled(tree.policy.id)
+                ledger.block_told = True
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(tree.linger)
                 raise
             finally:
                 ledger.block_over()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .events import told
-from .rules import Entry
+from .refusals import check_error
+from .rules import Entry, told_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,10 @@ class Command:
     nodes: dict[str, Worker | Tree]
     begun: dict[str, list[int]] = field(default_factory=dict)
     came_up: set[str] = field(default_factory=set)
+    since: int = 0  # how many facts there were when it was given
+    errors: dict[str, BaseException | None] = field(default_factory=dict)  # of those it began
+    stops: Entry | None = None  # whom it is to stop at once: one that starts
+    stops_number: int = 0  # and which incarnation
 
 
 class Commands:
@@ -71,6 +76,7 @@ class Commands:
         command = Command(name, ids or tuple(n.policy.id for n in nodes), by_id)
         self.book.log(f"{name} {', '.join(command.ids)}")
         self.book.settle()
+        command.since = self.book.facts
         self.open.append(command)
         self._ask(command)
         stops = True
@@ -79,13 +85,15 @@ class Commands:
             stops = name == "terminate_child"  # a start that was done stops nobody any more
         except BaseException as error:
             self.book.log(f"{name} {', '.join(command.ids)}: {told(error)}")
+            check_error(self.book, command, error)
             self._failed(command)
             raise
         finally:
             self.book.settle()
             self.open.remove(command)
-            if stops:
-                self._excused |= dict.fromkeys(command.ids, trio.current_time())
+            if stops:  # what was refused stops nobody
+                ids = command.ids if name == "terminate_child" else command.begun
+                self._excused |= dict.fromkeys(ids, trio.current_time())
 
     def _failed(self, command: Command) -> None:
         for child in command.ids:
@@ -98,13 +106,28 @@ class Commands:
                 entry.dismissed |= out or (entry.alive and self.book.is_busy(child, entry))
             elif child in command.begun and self.brought(command, child):
                 entry.leave()  # rolled back, or never up
+                entry.kept = False
                 self.book.causes.discard(child)
+
+            elif command.name == "restart_child" and not self.book.group and entry.alive:
+                # It had ended the rest: the restart goes on, and is the policy's again.
+                entry.starter = None if entry.starter == "maybe" else entry.starter
+
+    def over(self, child: str, entry: Entry) -> None:
+        """A child's incarnation is over: those who began it are told why."""
+        for command in self.open:
+            if entry.number in command.begun.get(child, ()):
+                command.errors[child] = told_error(entry.raised)
 
     def _ask(self, command: Command) -> None:
         for child in command.ids:
             entry = self.book.entries.get(child)
-            if entry is not None and command.name == "terminate_child" and not self.book.group:
-                entry.leave()
+            if entry is not None and command.name == "terminate_child":
+                if entry.alive and not entry.up:
+                    command.stops, command.stops_number = entry, entry.begun
+                if not self.book.group:
+                    entry.leave()
+                    entry.kept &= entry.alive or entry.policy.restart != "temporary"
             if entry is not None and command.name == "restart_child":
                 entry.hurried = True
 
@@ -118,7 +141,8 @@ class Commands:
             case "start_children_nowait":
                 for child, node in command.nodes.items():
                     self.book.entries.pop(child, None)
-                    self.book.entries[child] = Entry(node.policy, spawned=True)
+                    now = trio.current_time()
+                    self.book.entries[child] = Entry(node.policy, entered_at=now, spawned=True)
             case "terminate_child":
                 child = command.ids[0]
                 entry = self.book.entries.get(child)
@@ -126,6 +150,12 @@ class Commands:
                     return
                 if entry.alive:
                     self.book.violated(f"{child} is terminated, and runs")
+                if (
+                    not self.book.ending
+                    and entry.due
+                    and (entry.due_since or command.since) < command.since
+                ):
+                    self.book.violated(f"{child} is terminated before its end had its turn")
                 entry.leave()
                 self.book.causes.discard(child)
             case _:

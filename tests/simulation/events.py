@@ -12,11 +12,21 @@ from moorings.supervisors import (
     ChildStarted,
     ChildUnstopped,
     Escalated,
+    RestartIntensityExceeded,
     ShuttingDown,
     SupervisorEvent,
 )
 
-from .rules import Entry, Expected, runs_again, spend, within
+from .rules import (
+    Entry,
+    Expected,
+    delay,
+    is_same_error,
+    runs_again,
+    spend,
+    told_error,
+    within,
+)
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -27,10 +37,14 @@ class Events:
 
     def __init__(self, book: Ledger) -> None:
         self.book = book
+        self.told: list[SupervisorEvent] = []
+        # The ends that wait for others' starts, with those others, and when they came.
+        self._undecided: dict[str, tuple[int, list[Entry]]] = {}
 
     def saw(self, event: SupervisorEvent) -> None:
         """The supervisor's observer."""
         entry = self.book.entries.get(event.id)
+        self.told.append(event)
         self.book.log(f"{type(event).__name__} {event.id} {_details(event)}")
         if entry is not None:
             self._enter(event, entry)
@@ -67,20 +81,26 @@ class Events:
         entry.ended += 1
         if entry.alive:
             self.book.violated(f"{child} is said to have ended")
+        if not is_same_error(error, told_error(entry.raised)):
+            self.book.violated(f"{child} raised {entry.raised!r}, and is said to have: {error!r}")
         if event.stopping:
             commanded = entry.dismissed or self.book.commands.may_stop(child)
             entry.owed = not (self.book.ending or commanded or entry.policy.restart == "temporary")
+            entry.unsure = commanded
             return
         if entry.cancelled_at is not None:
             self.book.violated(f"{child} was stopped, and is said to have ended by itself")
         if self.book.ending:
             return
+        entry.why = "start_failed" if not entry.up else "exit" if error is None else "crash"
+        entry.due_since = None
         if not entry.up and entry.starter in {"command", "group"}:
             entry.due = entry.counts = entry.starter == "group"
             return
         optional = not entry.up and entry.starter == "maybe"
         falls = any(self.book.shares(child, cause) for cause in self.book.causes)
         if not runs_again(entry.policy, error):
+            entry.unsure = falls
             if not falls:
                 self._ended_for_good(child, entry, optional=optional)
             return
@@ -91,6 +111,7 @@ class Events:
         if self.book.group and counts:
             entry.due, entry.counts = not optional, True
             entry.own = own
+            entry.due_since = self.book.facts
             return
         upward = (
             within([*self.book.upward, now], now, self.book.tree.period)
@@ -112,6 +133,8 @@ class Events:
                 entry.finished = not self.book.commands.open
             else:
                 self.book.expected = Expected(child, "ShuttingDown", optional)
+        else:
+            self._undecided[child] = self.book.facts, others
 
     def _is_active(self, child: str, entry: Entry) -> bool:
         running = entry.alive and entry.cancelled_at is None
@@ -121,7 +144,7 @@ class Events:
 
     def _may_be_stopping(self, child: str, entry: Entry) -> bool:
         # A supervisor that ends, or takes back the start of its own children, takes no notice.
-        _, book = self.book.simulation.open.get(f"{self.book.path}/{child}", (None, None))
+        book = self.book.below(child)
         return book is not None and (book.ending or not entry.up)
 
     def _may_be_active(self, entry: Entry) -> bool:
@@ -156,9 +179,7 @@ class Events:
             self.book.violated(f"{child} is temporary, and restarted")
         if event.reason == "exit" and policy.restart != "permanent":
             self.book.violated(f"{child} is {policy.restart}, ended normally, and is restarted")
-        low, high = policy.backoff or (0.0, 0.0)
-        if event.reason != "sibling" and not low <= event.delay <= high:
-            self.book.violated(f"{child} rests {event.delay} s, not between {low} and {high}")
+        self._check_restarting(event, entry)
         entry.alone = self._fulfil(child, "ChildRestarting") and self.book.group
         if event.reason == "sibling":
             if not self.book.group:
@@ -170,6 +191,19 @@ class Events:
         entry.leave()
         entry.restarting, entry.told_at, entry.delay = True, now, event.delay
 
+    def _check_restarting(self, event: ChildRestarting, entry: Entry) -> None:
+        entry.restarts += 1
+        if event.restarts != entry.restarts:
+            self.book.violated(f"{event.id}: restart {entry.restarts} is told as {event.restarts}")
+        due = 0.0
+        if event.reason != "sibling":
+            self.book.reasons[event.reason] += 1
+            if event.reason != entry.why:
+                self.book.violated(f"{event.id}: {entry.why} is told as {event.reason}")
+            due = entry.rested = delay(entry, self.book.simulation.children.backoffs.part)
+        if event.delay != due:
+            self.book.violated(f"{event.id} rests {event.delay} s, not {due}")
+
     def _group_restart(self, child: str, entry: Entry, now: float) -> None:
         if not (entry.due or entry.starter == "maybe"):
             self.book.violated(f"{child} is restarted, and had not ended")
@@ -179,23 +213,35 @@ class Events:
                 f"{len(self.book.upward)} restarts in {self.book.tree.period} s, no escalation"
             )
         self.book.causes.add(child)
+        again = entry.why == "start_failed" and entry.starter != "command"
         for other, its in self.book.entries.items():
             if self.book.shares(other, child):
-                its.due = its.finished = False  # whoever falls with it has no end of its own
+                due, its.due, its.finished = its.due, False, False  # it has no end of its own
+                revived = its.kept and (due or not again) and its.policy.restart != "temporary"
+                its.owed |= revived and not its.alive
 
     def _escalated(self, event: Escalated, entry: Entry) -> None:
         self.book.simulation.result.escalations += 1
         if self.book.group:
             self.book.settle()
-            now = trio.current_time()
-            self.book.upward = self._count(now)
+            self.book.upward = self._count(trio.current_time())
             if len(self.book.upward) <= self.book.tree.intensity:
                 self.book.violated(f"gave up after {len(self.book.upward)} restarts")
             if not (entry.due or entry.starter == "maybe"):
                 self.book.violated(f"gave up because of {event.id}, which had not ended")
         elif not self._fulfil(event.id, "Escalated"):
             self.book.violated(f"gave up because of {event.id}, too soon")
-        self.book.escalated = True
+        told = event.error
+        if not isinstance(told, RestartIntensityExceeded):
+            self.book.violated(f"gave up with {told!r}")
+            return
+        of = told.supervisor, told.child, told.restarts
+        if of != (self.book.path, event.id, len(self.book.upward)):
+            self.book.violated(f"gave up with {told!r} after {len(self.book.upward)} restarts")
+        if not is_same_error(told.__cause__, told_error(entry.raised)):
+            self.book.violated(f"gave up from {told.__cause__!r}, not from {entry.raised!r}")
+        self.book.escalated = told
+        self.book.ends_itself = True
         self.book.end()
 
     def _shutting_down(self, event: ShuttingDown, entry: Entry) -> None:
@@ -210,6 +256,11 @@ class Events:
         ]
         if self.book.tree.auto_shutdown == "all_significant" and others and not as_expected:
             self.book.violated(f"shuts down while {', '.join(others)} is active")
+        if not (as_expected or self.book.group):
+            since, starting = self._undecided.get(event.id, (0, []))
+            if not starting or any(e.up_since > since for e in starting):
+                self.book.violated(f"shuts down because of {event.id}, which ended long ago")
+        self.book.ends_itself = True
         self.book.end()
 
 

@@ -6,6 +6,7 @@ commands; none is read from the supervisor's inside.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,6 +18,8 @@ from .events import Events
 from .rules import Entry
 
 if TYPE_CHECKING:
+    from moorings.supervisors import SupervisorEvent
+
     from .commands import Command
     from .rules import Expected
     from .run import Simulation
@@ -37,15 +40,27 @@ class Ledger:
         self.expected: Expected | None = None
         self.ending = False
         self.ending_at = 0.0
-        self.escalated = False
+        self.escalated: RestartIntensityExceeded | None = None
+        self.ends_itself = False
+        self.block_began = False  # its own children are up
+        self.block_told = False  # to end, or has by itself
+        self.last_over_at = 0.0
+        self.reasons: Counter[str] = Counter()
+        self.heard: list[SupervisorEvent] = []  # by the observer after the one that breaks
         self.commands = Commands(self)
-        self.saw = Events(self).saw
+        self.events = Events(self)
+        self.saw = self.events.saw
 
     def log(self, text: str) -> None:
         self.simulation.log(f"{self.path}: {text}")
 
     def violated(self, text: str) -> None:
         self.simulation.violated(f"{self.path}: {text}")
+
+    @property
+    def facts(self) -> int:
+        """How many there were, in the whole simulation: a time without instants."""
+        return len(self.simulation.result.log)
 
     def settle(self) -> None:
         """Whatever had to be next has not come."""
@@ -88,8 +103,10 @@ class Ledger:
             )
             entry.starter = "command"
             self._check_start_order(child, starts)
+            self._check_turn(child, starts)
         elif entry is not None and restarts:
             entry.starter = "command"
+            self._check_turn(child, restarts)
         else:
             self.violated(f"{child} runs, and neither a restart nor a command is why")
             entry = self.entries[child] = Entry(policy)
@@ -101,6 +118,9 @@ class Ledger:
         entry.alive, entry.up, entry.cancelled_at = True, False, None
         entry.overdue_told = entry.hurried = entry.dismissed = False
         entry.begun += 1
+        entry.number = number
+        entry.began_at, entry.raised = trio.current_time(), None
+        self._check_starvation(child, entry)
         # In a group nothing can come between an end by command and its answer; otherwise it can.
         ended = [] if self.group else self.commands.naming(child, "terminate_child")
         for command in starts + restarts + ended:
@@ -119,16 +139,35 @@ class Ledger:
                     break
                 elsewhere = any(self.shares(other, cause) for cause in self.causes - {child})
                 excused = its.dismissed or self.commands.naming(other)
-                if its.owed and not elsewhere and not excused:
+                if its.owed and its.kept and not elsewhere and not excused:
                     self.violated(f"{child} is started before {other}")
+
+        if self.group and entry.restarting and not entry.alone and child in self.causes:
+            up = [i for i, e in self._later(child) if e.alive]
+            if up:
+                self.violated(f"{child} is started with its group, and {', '.join(up)} still runs")
+
+    def _check_starvation(self, child: str, entry: Entry) -> None:
+        task = trio.lowlevel.current_task()
+        step = task, task._schedule_points
+        entry.begun_in_step = 1 + (entry.begun_in_step if step == entry.step else 0)
+        entry.step = step
+        if entry.begun_in_step > 2:
+            self.violated(f"{child} runs again and again, and nobody else does")
 
     def _check_start_order(self, child: str, starts: list[Command]) -> None:
         if not any(c.came_up >= set(c.ids[: c.ids.index(child)]) for c in starts):
             self.violated(f"{child} is started before those listed before it are up")
 
+    def _check_turn(self, child: str, commands: list[Command]) -> None:
+        since = min(command.since for command in commands)
+        waits = [i for i, e in self.entries.items() if e.due and (e.due_since or since) < since]
+        if self.group and waits and not self.ending:
+            self.violated(f"{child} is started before the end of {', '.join(waits)} has its turn")
+
     def came_up(self, child: str) -> None:
         self.log(f"{child} is up")
-        self.entries[child].up = True
+        self.entries[child].up, self.entries[child].up_since = True, self.facts
         for command in self.commands.naming(child):
             command.came_up.add(child)
 
@@ -166,11 +205,14 @@ class Ledger:
                 if ours and self.entries[other].alive:
                     self.violated(f"{child} is stopped before {other}, started with it later")
 
-    def over(self, child: str, how: str) -> None:
+    def over(self, child: str, how: str, raised: BaseException | None) -> None:
         self.log(f"{child} is over: {how}")
         self.settle()
         entry = self.entries[child]
-        entry.alive = False
+        entry.alive, entry.raised = False, raised
+        entry.over_at = self.last_over_at = trio.current_time()
+        entry.kept &= not entry.is_forgotten_at_its_end()
+        self.commands.over(child, entry)
         since = entry.cancelled_at
         budget = entry.policy.shutdown
         overdue = since is not None and trio.current_time() - since > budget
@@ -188,6 +230,8 @@ class Ledger:
     def block_over(self) -> None:
         self.log("block over")
         self.settle()
+        self.block_told = True
+        self.last_over_at = max(self.last_over_at, trio.current_time())
         self.end()
 
     def end(self) -> None:
@@ -200,20 +244,29 @@ class Ledger:
             for found in (getattr(error, "exceptions", None) or (error,))
             if isinstance(found, RestartIntensityExceeded) and found.supervisor == self.path
         ]
-        if self.escalated != bool(gave_up):
-            self.violated(f"escalated is {self.escalated}, and what leaves the block is {error!r}")
+        escalated = [] if self.escalated is None else [self.escalated]
+        if escalated != gave_up:
+            self.violated(f"gave up with {escalated}, and what leaves the block is {error!r}")
 
     def closed(self) -> None:
         self.log("closed")
         self.settle()
+        if trio.current_time() > self.last_over_at:
+            self.violated(f"its last child ended at {self.last_over_at} s, and it ends now")
+        if self.heard != self.events.told:
+            self.violated("not all observers were told the same")
         for child, entry in self.entries.items():
             if entry.alive:
                 self.violated(f"{child} is left behind, running")
             if entry.begun != entry.ended:
                 self.violated(f"{child} began {entry.begun} times, {entry.ended} ends were told")
 
+    def below(self, child: str) -> Ledger | None:
+        """The book of a child that is a supervisor, while that is open."""
+        return self.simulation.open.get(f"{self.path}/{child}", (None, None))[1]
+
     def is_busy(self, child: str, entry: Entry) -> bool:
         """Whether it starts or stops, or is a supervisor that does."""
-        _, ledger = self.simulation.open.get(f"{self.path}/{child}", (None, None))
+        ledger = self.below(child)
         ends = ledger is not None and ledger.ending
         return ends or entry.cancelled_at is not None or not entry.up

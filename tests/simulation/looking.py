@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 def compare(book: Ledger, supervisor: Supervisor) -> None:
     """While nothing happens: is what the supervisor says what is; is nobody forgotten."""
     book.settle()
+    _check_block(book)
+    _check_commands(book)
     if book.ending:
         return
+    _check_answers(book, supervisor)
     infos = {info.id: info.state for info in supervisor.which_children()}
     for child, entry in book.entries.items():
         if entry.alive and infos.get(child) not in _states(entry):
@@ -35,6 +38,66 @@ def compare(book: Ledger, supervisor: Supervisor) -> None:
     if active != alive:
         book.violated(f"{active} children are said to be active, {alive} are")
     _check_forgotten(book)
+
+
+def _check_block(book: Ledger) -> None:
+    """Whoever ends by itself ends its block, and does not wait for it to stop its children."""
+    if not book.ends_itself:
+        return
+    if book.block_began and not book.block_told:
+        book.violated("it ends, and its block goes on")
+    alive = [i for i, e in book.entries.items() if e.alive]
+    if alive and not any(book.entries[i].cancelled_at is not None or book.below(i) for i in alive):
+        book.violated(f"it ends, and nobody stops {', '.join(alive)}")
+
+
+def _check_commands(book: Ledger) -> None:
+    for command in book.commands.open:
+        stops = command.stops
+        if stops is not None and (stops.alive, stops.begun) == (True, command.stops_number):
+            child = command.ids[0]
+            if stops.cancelled_at is None and not book.below(child):
+                book.violated(f"{child} starts, is to be terminated, and goes on")
+        if command.name == "restart_child" and not (book.group or book.ending):
+            entry = book.entries.get(command.ids[0])
+            if entry is None or not entry.alive:
+                book.violated(f"{command.ids[0]} is to be restarted, and waits")
+
+
+def _check_answers(book: Ledger, supervisor: Supervisor) -> None:
+    """Every spec that is kept, no other, in start order, and what is said of each."""
+    infos = {info.id: info for info in supervisor.which_children()}
+    known = {i: e for i, e in book.entries.items() if not book.commands.naming(i)}
+    extra = [i for i in infos if not (book.commands.naming(i) or (i in known and known[i].kept))]
+    lost = [i for i, e in known.items() if e.kept and i not in infos]
+    if extra or lost:
+        book.violated(f"{extra} should have been forgotten, {lost} should not")
+    for child, info in infos.items():
+        entry = known.get(child)
+        if entry is None or not entry.kept:
+            continue
+        policy = entry.policy
+        said = (info.restart.value, info.significant, info.restarts)
+        if said != (policy.restart, policy.significant, entry.restarts):
+            book.violated(f"{child} is said to be {info}, after {entry.restarts} restarts")
+        if not entry.alive and info.state not in _resting_states(book, entry):
+            book.violated(f"{child} does not run, and is said to be {info.state}")
+    entered = [known[i].entered_at for i in infos if i in known]
+    if entered != sorted(entered):
+        book.violated(f"{list(infos)} are said to be in start order")
+    if supervisor.count_children().specs != len(infos):
+        book.violated(f"{supervisor.count_children()}, and there are {list(infos)}")
+    if supervisor.restarts != {"crash": 0, "exit": 0, "start_failed": 0} | book.reasons:
+        book.violated(f"restarts are said to be {supervisor.restarts}, told were {book.reasons}")
+
+
+def _resting_states(book: Ledger, entry: Entry) -> set[ChildState]:
+    if (
+        entry.dismissed or entry.owed or entry.unsure or entry.starter == "maybe"
+    ):  # its turn may not have come
+        return {ChildState.STOPPED, ChildState.RESTARTING}
+    rests = entry.restarting or entry.due
+    return {ChildState.RESTARTING if rests else ChildState.STOPPED}
 
 
 def _states(entry: Entry) -> set[ChildState]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import trio
+
+from .world import on_grid
+
 if TYPE_CHECKING:
     from .commands import Command
     from .world import Policy
@@ -22,6 +26,7 @@ class Entry:
     spawned: bool = False  # started without waiting; has yet to run
     starter: str | None = None  # who is told if it does not come up: "command", "group", "maybe"
     begun: int = 0
+    number: int = 0  # of the incarnation, as its value has it
     ended: int = 0
     cancelled_at: float | None = None
     overdue_told: bool = False
@@ -35,7 +40,19 @@ class Entry:
     counts: bool = False  # its next restart counts upward
     finished: bool = False  # it ended for good, by itself
     owed: bool = False  # stopped for a sibling's sake
+    unsure: bool = False  # ... or by a command
     own: list[float] = field(default_factory=list)
+    kept: bool = True  # its spec
+    restarts: int = 0  # as told
+    began_at: float = 0.0
+    over_at: float = 0.0
+    up_since: int = 0  # how many facts there were when it last came up
+    due_since: int | None = None  # and when its end took its turn
+    rested: float = 0.0  # the delay of its last backoff
+    raised: BaseException | None = None  # by its last incarnation
+    why: str = ""  # the reason of the restart that its end is to have
+    step: object = None  # of the scheduler, in which it began
+    begun_in_step: int = 0
 
     def may_precede(self, other: Entry) -> bool:
         """Whether it may be first in the start order, though it was seen to begin later.
@@ -48,9 +65,15 @@ class Entry:
         """Whether it does not run yet, or no more, and will."""
         return self.restarting or self.spawned or self.owed or self.due
 
+    def is_forgotten_at_its_end(self) -> bool:
+        """Whether nothing is left of it now that it has ended."""
+        came_to_nothing = self.begun == 1 and bool(self.entered_by) and not self.up
+        return self.policy.restart == "temporary" or came_to_nothing
+
     def leave(self) -> None:
         """It is terminated: nothing is due any more."""
-        self.restarting = self.due = self.owed = self.finished = self.spawned = False
+        self.restarting = self.due = self.finished = self.spawned = False
+        self.owed = self.unsure = False
 
 
 @dataclass
@@ -72,6 +95,32 @@ def within(times: list[float], now: float, period: float) -> list[float]:
 def runs_again(policy: Policy, error: BaseException | None) -> bool:
     """Who runs again after an end of its own."""
     return policy.restart == "permanent" or (policy.restart == "transient" and error is not None)
+
+
+def delay(entry: Entry, part: float) -> float:
+    """How long it rests before it runs again, if `part` is how far into the range is drawn."""
+    if entry.policy.backoff is None:
+        return 0.0
+    initial, most = entry.policy.backoff
+    lived = entry.over_at - entry.began_at
+    floor = initial if lived > most else max(initial, entry.rested)
+    return min(most, on_grid(initial + part * (3 * floor - initial)))
+
+
+def told_error(raised: BaseException | None) -> BaseException | None:
+    """What is told of an end in which this was raised: all but the supervisor's cancellation."""
+    if isinstance(raised, BaseExceptionGroup):
+        return raised.split(trio.Cancelled)[1]
+    return None if isinstance(raised, trio.Cancelled) else raised
+
+
+def is_same_error(error: BaseException | None, other: BaseException | None) -> bool:
+    """Whether they are one; groups are made anew when a part is taken out."""
+    if isinstance(error, BaseExceptionGroup) and isinstance(other, BaseExceptionGroup):
+        pairs = zip(error.exceptions, other.exceptions, strict=False)
+        same = all(is_same_error(one, another) for one, another in pairs)
+        return same and len(error.exceptions) == len(other.exceptions)
+    return error is other
 
 
 def spend(entry: Entry, now: float) -> tuple[list[float], bool]:
