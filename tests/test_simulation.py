@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import pytest
 from planting import SUITES
+from simulation.drawing import scenario
 from simulation.report import Distribution
 from simulation.run import Result, simulate
 from simulation.soak import soak
-from simulation.world import Policy, Scenario, Tree, Worker, scenario
+from simulation.world import Policy, Scenario, Tree, Worker
 
 SHORT = 1000  # trees: half a minute
 

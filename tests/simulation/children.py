@@ -119,9 +119,9 @@ class Children:
                     if how == "cancelled":
                         raise
                     if how == "crash_beside":  # as from a nursery of its own
-                        raise BaseExceptionGroup("", [cancelled, Boom(path)]) from None
-            if how.startswith("crash"):
-                raise Boom(f"{path} #{number}")
+                        crash = Boom(f"{path} #{number}")
+                        raise BaseExceptionGroup("", [cancelled, crash]) from None
+            _crash_if(how.startswith("crash"), f"{path} #{number}")
         except BaseException as error:
             raised = error
             raise
@@ -257,6 +257,11 @@ class Children:
         else:
             with ledger.commands.given("start_children", nodes=nodes) as done:
                 done(await supervisor.start_children(specs))
+
+
+def _crash_if(crashes: bool, what: str) -> None:
+    if crashes:
+        raise Boom(what)
 
 
 def _set_last(events: list[trio.Event]) -> None:

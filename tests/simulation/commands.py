@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from .events import told
 from .refusals import check_error
-from .rules import Entry, told_error
+from .rules import Entry, told, told_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -24,6 +24,7 @@ from .rules import (
     is_same_error,
     runs_again,
     spend,
+    told,
     told_error,
     within,
 )
@@ -77,12 +78,13 @@ class Events:
             self.book.violated(f"{event.id} is said to be overdue")
 
     def _ended(self, event: ChildEnded, entry: Entry) -> None:
-        child, error, now = event.id, event.error, trio.current_time()
+        child, error = event.id, event.error
         entry.ended += 1
         if entry.alive:
             self.book.violated(f"{child} is said to have ended")
         if not is_same_error(error, told_error(entry.raised)):
-            self.book.violated(f"{child} raised {entry.raised!r}, and is said to have: {error!r}")
+            raised = told(entry.raised)
+            self.book.violated(f"{child} raised {raised}, and is said to have: {told(error)}")
         if event.stopping:
             commanded = entry.dismissed or self.book.commands.may_stop(child)
             entry.owed = not (self.book.ending or commanded or entry.policy.restart == "temporary")
@@ -90,8 +92,11 @@ class Events:
             return
         if entry.cancelled_at is not None:
             self.book.violated(f"{child} was stopped, and is said to have ended by itself")
-        if self.book.ending:
-            return
+        if not self.book.ending:
+            self._ended_by_itself(child, entry, error)
+
+    def _ended_by_itself(self, child: str, entry: Entry, error: BaseException | None) -> None:
+        now = trio.current_time()
         entry.why = "start_failed" if not entry.up else "exit" if error is None else "crash"
         entry.due_since = None
         if not entry.up and entry.starter in {"command", "group"}:
@@ -231,16 +236,16 @@ class Events:
                 self.book.violated(f"gave up because of {event.id}, which had not ended")
         elif not self._fulfil(event.id, "Escalated"):
             self.book.violated(f"gave up because of {event.id}, too soon")
-        told = event.error
-        if not isinstance(told, RestartIntensityExceeded):
-            self.book.violated(f"gave up with {told!r}")
+        gave_up = event.error
+        if not isinstance(gave_up, RestartIntensityExceeded):
+            self.book.violated(f"gave up with {gave_up!r}")
             return
-        of = told.supervisor, told.child, told.restarts
+        of = gave_up.supervisor, gave_up.child, gave_up.restarts
         if of != (self.book.path, event.id, len(self.book.upward)):
-            self.book.violated(f"gave up with {told!r} after {len(self.book.upward)} restarts")
-        if not is_same_error(told.__cause__, told_error(entry.raised)):
-            self.book.violated(f"gave up from {told.__cause__!r}, not from {entry.raised!r}")
-        self.book.escalated = told
+            self.book.violated(f"gave up with {gave_up!r} after {len(self.book.upward)} restarts")
+        if not is_same_error(gave_up.__cause__, told_error(entry.raised)):
+            self.book.violated(f"gave up from {gave_up.__cause__!r}, not from {told(entry.raised)}")
+        self.book.escalated = gave_up
         self.book.ends_itself = True
         self.book.end()
 
@@ -262,11 +267,6 @@ class Events:
                 self.book.violated(f"shuts down because of {event.id}, which ended long ago")
         self.book.ends_itself = True
         self.book.end()
-
-
-def told(error: BaseException | None) -> str:
-    """An error as a line of the log has it: without addresses, the same in every run."""
-    return "Cancelled" if isinstance(error, trio.Cancelled) else repr(error)
 
 
 def _details(event: SupervisorEvent) -> str:

@@ -13,7 +13,7 @@ from moorings.supervisors import (
     SupervisorError,
 )
 
-from .rules import is_same_error
+from .rules import is_same_error, told, told_error
 
 if TYPE_CHECKING:
     from .commands import Command
@@ -51,9 +51,13 @@ def _check(book: Ledger, command: Command, error: BaseException, may_be: list[bo
 def _check_start_failed(book: Ledger, command: Command, error: ChildStartFailed) -> None:
     if error.id not in command.ids:
         book.violated(f"{command.name} {command.ids} failed because of {error.id}")
-    elif not is_same_error(error.__cause__, command.errors.get(error.id)):
-        because = command.errors.get(error.id)
-        book.violated(f"{error.id} failed to start from {because!r}, not {error.__cause__!r}")
+        return
+    entry = book.entries.get(error.id)
+    # One that was hurried and taken out has not run again: its error is the one before.
+    before = [None, None if entry is None else told_error(entry.raised)]
+    causes = [command.errors[error.id]] if error.id in command.errors else before
+    if not any(is_same_error(error.__cause__, cause) for cause in causes):
+        book.violated(f"{error.id} failed to start from {told(error.__cause__)}, not {causes!r}")
 
 
 def _refusals(book: Ledger, command: Command) -> set[type[SupervisorError]]:

@@ -114,6 +114,11 @@ def told_error(raised: BaseException | None) -> BaseException | None:
     return None if isinstance(raised, trio.Cancelled) else raised
 
 
+def told(error: BaseException | None) -> str:
+    """An error as a line of the log has it: without addresses, the same in every run."""
+    return "Cancelled" if isinstance(error, trio.Cancelled) else repr(error)
+
+
 def is_same_error(error: BaseException | None, other: BaseException | None) -> bool:
     """Whether they are one; groups are made anew when a part is taken out."""
     if isinstance(error, BaseExceptionGroup) and isinstance(other, BaseExceptionGroup):

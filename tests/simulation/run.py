@@ -14,8 +14,8 @@ from trio.testing import MockClock
 from moorings.supervisors import Supervisor, SupervisorError
 
 from .children import Children
-from .events import told
 from .looking import compare
+from .rules import told
 from .world import TICK, Scenario, Step
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from functools import partial
 from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING
 
+from .drawing import scenario
 from .report import Distribution
 from .run import Result, simulate
-from .world import scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

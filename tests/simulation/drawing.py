@@ -1,0 +1,192 @@
+"""Draws a scenario from a seed: the tree, what its children do, and what is asked of it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .world import (
+    AT_STOP,
+    AUTO_SHUTDOWNS,
+    COMMANDS,
+    ENDS,
+    LEVELS,
+    LIVES,
+    TICK,
+    Life,
+    Policy,
+    Scenario,
+    Step,
+    Tree,
+    Worker,
+    walk,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOWAIT = "start_children_nowait"
+STORIES = (  # commands that follow each other soon; a digit names whom they are about
+    ("terminate_child 1", "delete_child 1", "start_child 1"),
+    ("start_child 1", "start_child 1", "start_child 1"),
+    ("start_child 1", "terminate_child 1", "start_child 2"),
+    ("restart_child 1", "restart_child 1", "terminate_child 1"),
+    ("start_children 1 2", "start_child 1"),
+    ("start_children 1 2", "terminate_child 1", "delete_child 1", "start_child 1"),
+)
+
+
+class _Maker:
+    """Draws a scenario.
+
+    How likely its features are is drawn first (swarm testing: Groce and others, 2012): what is
+    rare everywhere never meets what is rare everywhere else.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.random = draw = random.Random(seed)
+        self.coarse = seed % 2 == 0  # few different times: much happens at once
+        self.made = 0
+        self.levels = draw.choices(range(1, LEVELS + 1), (35, 35, 20, 10))[0]
+        self.backoffs = draw.choice((0.05, 0.2, 0.6))
+        self.slow = draw.choice((0.1, 0.3, 0.7))  # starts that take a while
+        self.longest_start = draw.choice((1, 1, 4))
+        self.bad_starts = draw.choice((1, 1, 4))
+        self.impatience = draw.choice((0.1, 0.25, 0.6))
+        self.stories = draw.choice((0.0, 0.3, 0.7))
+        self.commands = draw.choice(((14, 8, 6, 32, 28, 12), (14, 8, 6, 10, 56, 6)))
+        self.significant = draw.choice((0.6, 0.6, 0.95))
+        self.significance = draw.choice(((60, 20, 20), (60, 20, 20), (20, 20, 60)))
+        self.intensities = draw.choice(
+            ((5, 25, 30, 25, 15), (5, 25, 30, 25, 15), (0, 0, 10, 20, 70))
+        )
+        self.most_steps = draw.choice((8, 14, 24))
+
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def time(self, most: float) -> float:
+        step = 0.5 if self.coarse else TICK
+        return self.random.randint(0, int(most / step)) * step
+
+    def life(self, *, last: bool) -> Life:
+        bad = self.bad_starts
+        weights = (60, 14, 10, 5, 2, bad) if last else (12, 45, 18, 12 * bad, 4 * bad, bad)
+        return Life(
+            kind=self.random.choices(LIVES, weights)[0],
+            up=self.time(self.longest_start) if self.chance(self.slow) else 0.0,
+            after=0.0 if self.chance(0.15) else self.time(12),
+            linger=self.time(8) if self.chance(0.25) else 0.0,
+            at_stop=self.random.choices(AT_STOP, (70, 10, 8, 12))[0],
+        )
+
+    def policy(self, parent_shuts_down: bool, shutdown: float | None = None) -> Policy:
+        self.made += 1
+        restart = self.random.choices(("permanent", "transient", "temporary"), (55, 30, 15))[0]
+        return Policy(
+            id=f"c{self.made}",
+            restart=restart,
+            significant=parent_shuts_down
+            and restart != "permanent"
+            and self.chance(self.significant),
+            shutdown=self.random.choice((0.0, 1.0, 5.0)) if shutdown is None else shutdown,
+            budget=(self.random.randint(0, 2), self.random.choice((2.0, 5.0)))
+            if self.chance(0.15)
+            else None,
+            backoff=self.random.choice(((0.25, 1.0), (0.25, 4.0), (1.0, 8.0), (4.0, 16.0)))
+            if self.chance(self.backoffs)
+            else None,
+        )
+
+    def worker(self, parent_shuts_down: bool) -> Worker:
+        lives = [self.life(last=False) for _ in range(self.random.randint(0, 3))]
+        first = self.life(last=True)
+        if lives and lives[0].kind != "crash" and self.chance(0.7):
+            lives[0] = Life("crash", after=self.time(12))  # a tree that cannot start is dull
+        return Worker(self.policy(parent_shuts_down), (*lives, first), ask=self.chance(0.15))
+
+    def tree(self, level: int, *, parent_shuts_down: bool = False) -> Tree:
+        strategy = self.random.choices(
+            ("one_for_one", "one_for_all", "rest_for_one"), (40, 30, 30)
+        )[0]
+        auto = self.random.choices(AUTO_SHUTDOWNS, self.significance)[0]
+        shuts_down = auto != "never"
+        policy = self.policy(parent_shuts_down, float("inf")) if level > 1 else Policy("root")
+        ordered = strategy != "one_for_one" or self.chance(0.75)
+        children: list[Worker | Tree] = []
+        for _ in range(self.random.randint(2, 6 if level > 1 else 8)):
+            nested = level < self.levels and (self.chance(0.3) or (level == 1 and not children))
+            child = (
+                self.tree(level + 1, parent_shuts_down=shuts_down)
+                if nested
+                else self.worker(shuts_down)
+            )
+            children.insert(self.random.randint(0, len(children)), child)
+        return Tree(
+            policy,
+            strategy=strategy,
+            intensity=self.random.choices((0, 1, 2, 3, 5), self.intensities)[0],
+            period=self.random.choice((1.0, 2.0, 5.0, 10.0)),
+            auto_shutdown=auto,
+            ordered=ordered,
+            nowait=not ordered and self.chance(0.5),
+            linger=self.time(4) if self.chance(0.2) else 0.0,
+            breaks=self.random.randint(1, 12) if self.chance(0.3) else 0,
+            children=tuple(children),
+        )
+
+    def steps(self, supervisors: list[tuple[str, Tree]], until: float) -> Iterator[Step]:
+        left = self.random.randint(0, self.most_steps)
+        while left > 0:
+            path, tree = self.random.choice(supervisors)
+            # New ones are addressed by later steps as well, so their ids come from a small pool.
+            ids = [child.policy.id for child in tree.children] * 2
+            pool = [*ids, "n0", "n1", "n2", "unknown"]
+            at = self.time(until)
+            for command, about in self.story(tree, pool):
+                yield self.step(at, command, path, tree, about)
+                at += self.time(2)
+                left -= 1
+
+    def story(self, tree: Tree, pool: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Commands, and whom they are about."""
+        names = self.random.sample(sorted(set(pool)), 3)
+        if self.chance(self.stories):
+            for line in self.random.choice(STORIES):
+                command, *about = line.split()
+                yield command, tuple(names[int(number)] for number in about)
+            return
+        command = self.random.choices(COMMANDS, self.commands)[0]
+        number = self.random.randint(1, 3) if command in {"start_children", NOWAIT} else 1
+        if command == "restart_child" and self.chance(0.5):
+            pool = [c.policy.id for c in tree.children if c.policy.backoff] or pool
+        if command.startswith("start"):
+            pool = [*pool, *("n0", "n1", "n2") * len(pool)]
+        yield command, tuple(self.random.choice(pool) for _ in range(number))
+
+    def step(self, at: float, command: str, path: str, tree: Tree, about: tuple[str, ...]) -> Step:
+        patience = self.time(3) if self.chance(self.impatience) else None
+        if not command.startswith("start"):
+            return Step(at, command, path, ids=about, patience=patience)
+        workers = [self.worker(tree.auto_shutdown != "never") for _ in about]
+        named = tuple(
+            replace(worker, policy=replace(worker.policy, id=name))
+            for worker, name in zip(workers, about, strict=True)
+        )
+        return Step(at, command, path, workers=named, patience=patience)
+
+
+def scenario(seed: int) -> Scenario:
+    """The scenario of a seed."""
+    maker = _Maker(seed)
+    tree = maker.tree(1)
+    until = maker.random.choice((20.0, 40.0))
+    supervisors = list(walk(tree))
+    return Scenario(
+        seed=seed,
+        tree=tree,
+        steps=tuple(sorted(maker.steps(supervisors, until), key=lambda step: step.at)),
+        end=maker.random.choice(ENDS),
+        end_at=until + maker.time(5),
+    )
