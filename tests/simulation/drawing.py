@@ -31,7 +31,7 @@ STORIES = (  # commands that follow each other soon; a digit names whom they are
     ("terminate_child 1", "delete_child 1", "start_child 1"),
     ("start_child 1", "start_child 1", "start_child 1"),
     ("start_child 1", "terminate_child 1", "start_child 2"),
-    ("restart_child 1", "restart_child 1", "terminate_child 1"),
+    ("restart_child 1", "restart_child 1", "restart_child 1", "terminate_child 1"),
     ("start_children 1 2", "start_child 1"),
     ("start_children 1 2", "terminate_child 1", "delete_child 1", "start_child 1"),
 )
@@ -99,10 +99,10 @@ class _Maker:
             else None,
         )
 
-    def worker(self, parent_shuts_down: bool) -> Worker:
+    def worker(self, parent_shuts_down: bool, *, comes_up: float = 0.7) -> Worker:
         lives = [self.life(last=False) for _ in range(self.random.randint(0, 3))]
         first = self.life(last=True)
-        if lives and lives[0].kind != "crash" and self.chance(0.7):
+        if lives and lives[0].kind != "crash" and self.chance(comes_up):
             lives[0] = Life("crash", after=self.time(12))  # a tree that cannot start is dull
         return Worker(self.policy(parent_shuts_down), (*lives, first), ask=self.chance(0.15))
 
@@ -145,31 +145,41 @@ class _Maker:
             pool = [*ids, "n0", "n1", "n2", "unknown"]
             at = self.time(until)
             for command, about in self.story(tree, pool):
-                yield self.step(at, command, path, tree, about)
-                at += self.time(2)
+                step = self.step(at, command, path, tree, about)
+                yield step
+                # Or at the very moment at which it may be over.
+                over = step.patience or (step.workers[-1].lives[0].up if step.workers else 0.0)
+                at += over if self.chance(0.3) else self.time(2)
                 left -= 1
 
     def story(self, tree: Tree, pool: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Commands, and whom they are about."""
         names = self.random.sample(sorted(set(pool)), 3)
+        resting = [c.policy.id for c in tree.children if c.policy.backoff] or pool
         if self.chance(self.stories):
-            for line in self.random.choice(STORIES):
+            story = self.random.choice(STORIES)
+            if story[0].startswith("restart"):
+                names[0] = self.random.choice(resting)
+            for line in story:
                 command, *about = line.split()
                 yield command, tuple(names[int(number)] for number in about)
             return
         command = self.random.choices(COMMANDS, self.commands)[0]
         number = self.random.randint(1, 3) if command in {"start_children", NOWAIT} else 1
         if command == "restart_child" and self.chance(0.5):
-            pool = [c.policy.id for c in tree.children if c.policy.backoff] or pool
+            pool = resting
         if command.startswith("start"):
             pool = [*pool, *("n0", "n1", "n2") * len(pool)]
         yield command, tuple(self.random.choice(pool) for _ in range(number))
 
     def step(self, at: float, command: str, path: str, tree: Tree, about: tuple[str, ...]) -> Step:
-        patience = self.time(3) if self.chance(self.impatience) else None
+        patience = None
+        if self.chance(self.impatience):
+            patience = self.time(self.random.choice((0.5, 1, 3)))
         if not command.startswith("start"):
             return Step(at, command, path, ids=about, patience=patience)
-        workers = [self.worker(tree.auto_shutdown != "never") for _ in about]
+        shuts_down = tree.auto_shutdown != "never"
+        workers = [self.worker(shuts_down, comes_up=0.2) for _ in about]
         named = tuple(
             replace(worker, policy=replace(worker.policy, id=name))
             for worker, name in zip(workers, about, strict=True)

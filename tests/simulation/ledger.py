@@ -142,7 +142,8 @@ class Ledger:
                 if its.owed and its.kept and not elsewhere and not excused:
                     self.violated(f"{child} is started before {other}")
 
-        if self.group and entry.restarting and not entry.alone and child in self.causes:
+        alone = entry.alone or hurried  # as one that a command took out, and another starts
+        if self.group and entry.restarting and not alone and child in self.causes:
             up = [i for i, e in self._later(child) if e.alive]
             if up:
                 self.violated(f"{child} is started with its group, and {', '.join(up)} still runs")
