@@ -31,7 +31,8 @@ STORIES = (  # commands that follow each other soon; a digit names whom they are
     ("terminate_child 1", "delete_child 1", "start_child 1"),
     ("start_child 1", "start_child 1", "start_child 1"),
     ("start_child 1", "terminate_child 1", "start_child 2"),
-    ("restart_child 1", "restart_child 1", "restart_child 1", "terminate_child 1"),
+    ("restart_child 1",) * 8,
+    ("restart_child 1", "restart_child 1", "terminate_child 1"),
     ("start_children 1 2", "start_child 1"),
     ("start_children 1 2", "terminate_child 1", "delete_child 1", "start_child 1"),
 )
@@ -73,9 +74,11 @@ class _Maker:
     def life(self, *, last: bool) -> Life:
         bad = self.bad_starts
         weights = (60, 14, 10, 5, 2, bad) if last else (12, 45, 18, 12 * bad, 4 * bad, bad)
+        kind = self.random.choices(LIVES, weights)[0]
+        slow = self.slow * (2 if kind.endswith("at_start") else 1)
         return Life(
-            kind=self.random.choices(LIVES, weights)[0],
-            up=self.time(self.longest_start) if self.chance(self.slow) else 0.0,
+            kind=kind,
+            up=self.time(self.longest_start) if self.chance(slow) else 0.0,
             after=0.0 if self.chance(0.15) else self.time(12),
             linger=self.time(8) if self.chance(0.25) else 0.0,
             at_stop=self.random.choices(AT_STOP, (70, 10, 8, 12))[0],
@@ -145,12 +148,21 @@ class _Maker:
             pool = [*ids, "n0", "n1", "n2", "unknown"]
             at = self.time(until)
             for command, about in self.story(tree, pool):
+                if command == "restart_child" and self.chance(0.5):
+                    at = next(self.rests(tree, about[0]), at)
                 step = self.step(at, command, path, tree, about)
                 yield step
                 # Or at the very moment at which it may be over.
                 over = step.patience or (step.workers[-1].lives[0].up if step.workers else 0.0)
                 at += over if self.chance(0.3) else self.time(2)
                 left -= 1
+
+    def rests(self, tree: Tree, name: str) -> Iterator[float]:
+        """About when it first rests, if it does."""
+        for child in tree.children:
+            if isinstance(child, Worker) and child.policy.id == name and child.policy.backoff:
+                life = child.lives[0]
+                yield life.up + life.after + self.time(2)
 
     def story(self, tree: Tree, pool: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Commands, and whom they are about."""
@@ -174,7 +186,7 @@ class _Maker:
 
     def step(self, at: float, command: str, path: str, tree: Tree, about: tuple[str, ...]) -> Step:
         patience = None
-        if self.chance(self.impatience):
+        if self.chance(self.impatience * (2 if command == "restart_child" else 1)):
             patience = self.time(self.random.choice((0.5, 1, 3)))
         if not command.startswith("start"):
             return Step(at, command, path, ids=about, patience=patience)
