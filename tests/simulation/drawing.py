@@ -177,6 +177,10 @@ class _Maker:
                 yield command, tuple(names[int(number)] for number in about)
             return
         command = self.random.choices(COMMANDS, self.commands)[0]
+        if command == NOWAIT and tree.ordered and self.chance(0.8):  # it would be refused
+            command = "start_children"
+        elif command.startswith("start") and not tree.ordered and self.chance(0.3):
+            command = NOWAIT
         number = self.random.randint(1, 3) if command in {"start_children", NOWAIT} else 1
         if command == "restart_child" and self.chance(0.5):
             pool = resting
