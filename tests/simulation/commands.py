@@ -159,6 +159,8 @@ class Commands:
                 self.book.causes.discard(child)
             case _:
                 entry = self.book.entries.pop(command.ids[0], None)
+                if entry is not None and self.book.group:
+                    self.book.deleted[command.ids[0]] = entry
                 # Where all ends, one that rests ends with its rest: nobody needs to stop it.
                 rests = not (self.book.group or self.book.ending)
                 if entry is not None and (entry.alive or (entry.restarting and rests)):

@@ -35,6 +35,7 @@ class Ledger:
         self.tree = tree
         self.group = tree.strategy != "one_for_one"
         self.entries: dict[str, Entry] = {}  # in start order
+        self.deleted: dict[str, Entry] = {}
         self.upward: list[float] = []
         self.causes: set[str] = set()
         self.expected: Expected | None = None
