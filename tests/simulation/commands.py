@@ -143,20 +143,7 @@ class Commands:
                     now = trio.current_time()
                     self.book.entries[child] = Entry(node.policy, entered_at=now, spawned=True)
             case "terminate_child":
-                child = command.ids[0]
-                entry = self.book.entries.get(child)
-                if entry is None or child in command.begun:
-                    return
-                if entry.alive:
-                    self.book.violated(f"{child} is terminated, and runs")
-                if (
-                    not self.book.ending
-                    and entry.due
-                    and (entry.due_since or command.since) < command.since
-                ):
-                    self.book.violated(f"{child} is terminated before its end had its turn")
-                entry.leave()
-                self.book.causes.discard(child)
+                self._terminated(command)
             case _:
                 entry = self.book.entries.pop(command.ids[0], None)
                 if entry is not None and self.book.group:
@@ -165,3 +152,19 @@ class Commands:
                 rests = not (self.book.group or self.book.ending)
                 if entry is not None and (entry.alive or (entry.restarting and rests)):
                     self.book.violated(f"{command.ids[0]} is deleted, and runs")
+
+    def _terminated(self, command: Command) -> None:
+        child = command.ids[0]
+        entry = self.book.entries.get(child)
+        if entry is None or child in command.begun:
+            return
+        if entry.alive:
+            self.book.violated(f"{child} is terminated, and runs")
+        if (
+            not self.book.ending
+            and entry.due
+            and (entry.due_since or command.since) < command.since
+        ):
+            self.book.violated(f"{child} is terminated before its end had its turn")
+        entry.leave()
+        self.book.causes.discard(child)

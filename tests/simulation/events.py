@@ -221,12 +221,13 @@ class Events:
                 f"{len(self.book.upward)} restarts in {self.book.tree.period} s, no escalation"
             )
         self.book.causes.add(child)
-        again = entry.why == "start_failed" and entry.starter != "command"
+        again = entry.why == "start_failed" and entry.starter in {"group", "maybe"}
         for other, its in self.book.entries.items():
             if self.book.shares(other, child):
                 due, its.due, its.finished = its.due, False, False  # it has no end of its own
                 revived = its.kept and (due or not again) and its.policy.restart != "temporary"
                 its.owed |= revived and not its.alive
+                its.unsure |= entry.starter == "maybe" and not its.alive
 
     def _escalated(self, event: Escalated, entry: Entry) -> None:
         self.book.simulation.result.escalations += 1
