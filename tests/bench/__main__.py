@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-from . import handle, idle, isolation, life, real
+from . import guest, handle, idle, isolation, life, real
 from .clock import Report
 
 SECTIONS = {
@@ -23,6 +23,7 @@ SECTIONS = {
     "idle": idle,
     "handle": handle,
     "real": real,
+    "guest": guest,
     "isolation": isolation,
 }
 RESULTS = Path(__file__).with_name("results.json")
