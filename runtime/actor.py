@@ -166,6 +166,7 @@ class Actor(Sleeper):
         connection = self.connection
         self._injected = None  # one crash is enough; left, it would keep us from parking
         if connection.state in {State.CONNECTING, State.READY}:
+            self.nudged = False  # it was for what ends here; in `failed` somebody waits for it
             connection._step(
                 Event.CRASHED,
                 reason=FailureReason.BUG,
