@@ -1,7 +1,7 @@
 """The state machine of a connection: this file owns every transition.
 
 One table holds every legal edge, every state has its row, and an illegal event raises and changes
-nothing. No I/O and no clock: the actor (`connection.py`) does the I/O and asks here what follows.
+nothing. No I/O and no clock: the actor (`actor.py`) does the I/O and asks here what follows.
 The diagram in the docs and `moorings states` are drawn from `TRANSITIONS`.
 """
 

@@ -82,7 +82,7 @@ def test_ctrl_c_unwinds_the_block_and_closes_every_client(tmp_path: Path, runner
                 await connections.wait_ready()
                 asyncio.get_running_loop().call_later(0.1, interrupt)
                 try:
-                    await asyncio.sleep(60)
+                    await asyncio.Event().wait()
                 finally:
                     print("finally", flush=True)
 
@@ -107,7 +107,7 @@ def test_ctrl_c_in_the_middle_of_the_kernels_work_is_not_lost(tmp_path: Path) ->
 
         async def main():
             async with opened(interrupted) as connections:
-                await asyncio.sleep(60)
+                await asyncio.Event().wait()
 
         try:
             asyncio.run(main())
@@ -134,7 +134,7 @@ def test_ctrl_c_under_a_bare_loop_still_closes_every_client(tmp_path: Path, wher
             async with opened(interrupted) as connections:
                 await connections.wait_ready()
                 asyncio.get_running_loop().call_later(0.1, interrupt)
-                await asyncio.sleep(60)
+                await asyncio.Event().wait()
 
         loop = asyncio.new_event_loop()
         task = loop.create_task(main())
@@ -307,7 +307,7 @@ def test_a_second_ctrl_c_while_clients_close_still_ends_the_process(tmp_path: Pa
                 loop = asyncio.get_running_loop()
                 loop.call_later(0.1, interrupt)
                 loop.call_later(0.4, interrupt)
-                await asyncio.sleep(60)
+                await asyncio.Event().wait()
 
         async def slowly(client):
             await asyncio.sleep(1.0)
@@ -333,7 +333,7 @@ def test_a_task_that_holds_the_block_cleans_up_while_the_loop_is_wound_up(tmp_pa
                 await connections.wait_ready()
                 ready.set()
                 try:
-                    await asyncio.sleep(60)
+                    await asyncio.Event().wait()
                 finally:
                     await asyncio.sleep(0.2)
                     print("cleaned", flush=True)
