@@ -15,11 +15,12 @@ from pathlib import Path
 
 import trio
 
-from . import guest, handle, idle, isolation, life, real
+from . import children, guest, handle, idle, isolation, life, real
 from .clock import Report
 
 SECTIONS = {
     "life": life,
+    "children": children,
     "idle": idle,
     "handle": handle,
     "real": real,

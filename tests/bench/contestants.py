@@ -73,7 +73,7 @@ def trio_floor(n: int) -> dict[str, float]:
                 trio.lowlevel.reschedule(child.task, Error(Boom()))
                 await child.ready.wait()
 
-            one = await _restart_some(n, restart, trio.sleep)
+            one = await restart_some(n, restart, trio.sleep)
             stopped = clock()
             nursery.cancel_scope.cancel()
         return {"start": start, "restart": one, "stop": clock() - stopped}
@@ -112,7 +112,7 @@ def asyncio_floor(n: int) -> dict[str, float]:
                 future.set_exception(Boom())
                 await ready[index].wait()
 
-            one = await _restart_some(n, restart, asyncio.sleep)
+            one = await restart_some(n, restart, asyncio.sleep)
             stopped = clock()
             for task in tasks:
                 task.cancel()
@@ -234,7 +234,7 @@ def moorings(n: int, prepared: Settings) -> dict[str, float]:
         async with opened(prepared) as connections:
             await connections.wait_ready()
             start = clock() - began
-            one = await _restart_some(n, crash_one(connections), trio.sleep)
+            one = await restart_some(n, crash_one(connections), trio.sleep)
             await trio.sleep(0.3)  # crashes are logged at the next heartbeat: not while we stop
             stopped = clock()
         return {"start": start, "restart": one, "stop": clock() - stopped}
@@ -254,7 +254,7 @@ def crash_one(connections: ConnectionManager) -> Callable[[int], Awaitable[None]
     return restart
 
 
-async def _restart_some(
+async def restart_some(
     n: int,
     restart: Callable[[int], Awaitable[None]],
     sleep: Callable[[float], Awaitable[object]],
