@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .mongo_base import MongoDBProvider, made
+from .mongo_certificates import expiry
 from .mongo_commands import DRAIN_SHARE, SHARE, bounded
 from .mongo_host import Host, current_host
 from .mongo_settings import MongoSettings
@@ -41,6 +42,7 @@ class MongoHandle:
         lane: the threads of pings and `close`.
         monitor: listens to the driver.
         host: the world it was opened in.
+        certificate_expiry: when the client's own certificate expires, in Unix seconds, if known.
         closing: set before the driver is closed.
     """
 
@@ -50,6 +52,7 @@ class MongoHandle:
     lane: ClientExecutor
     monitor: MongoMonitor
     host: Host = field(repr=False)
+    certificate_expiry: float | None = None
     closing: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
@@ -87,7 +90,7 @@ class MongoProvider(MongoDBProvider[MongoHandle]):
             pymongo.errors.ConfigurationError: the driver refuses the settings, or cannot read a
                 certificate.
         """
-        self._secrets |= settings.secrets()
+        self._learn(settings)
         host = current_host()
         lane = ClientExecutor(f"{self.name}-lane", _LANE_THREADS)
         executor = ClientExecutor(self.name, settings.threads)
@@ -145,11 +148,12 @@ class MongoProvider(MongoDBProvider[MongoHandle]):
         from .mongo_monitor import MongoMonitor  # noqa: PLC0415 - the driver is optional
 
         monitor = MongoMonitor(notify)
+        expires = expiry(settings)
         url, options = settings.driver_arguments(appname=f"moorings/{self.name}")
         options |= {"event_listeners": [monitor]}
         motor = made(lambda: host.client(url, executor, options))
         monitor.attend(motor.delegate, settings.replica_set)
-        return MongoHandle(motor, settings.database_name, executor, lane, monitor, host)
+        return MongoHandle(motor, settings.database_name, executor, lane, monitor, host, expires)
 
     async def _command(self, client: MongoHandle, database: str, command: dict[str, Any]) -> None:
         seconds, driver = self.command_timeout, client.driver

@@ -31,6 +31,10 @@ class Handle(Protocol):
     def monitor(self) -> MongoMonitor:
         """Listens to the driver."""
 
+    @property
+    def certificate_expiry(self) -> float | None:
+        """When the client's own certificate expires, in Unix seconds; None: not known."""
+
 
 HandleT = TypeVar("HandleT", bound=Handle)
 
@@ -52,6 +56,7 @@ class MongoDBProvider(DocumentsDatabaseBase, Generic[HandleT]):
         self._handles: tuple[HandleT, ...] = ()
         # Of every client so far: an old client's error may come after its successor was opened.
         self._secrets: frozenset[str] = frozenset()
+        self._tls = False  # of the newest client
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} clients={len(self._handles)}>"
@@ -60,6 +65,15 @@ class MongoDBProvider(DocumentsDatabaseBase, Generic[HandleT]):
     def pools(self) -> tuple[PoolStatistics, ...]:
         """What the open clients' connections are doing, one entry a client. From any thread."""
         return tuple(handle.monitor.statistics() for handle in self._handles)
+
+    @property
+    def certificate_expiry(self) -> float | None:
+        """When the newest client's own certificate expires, in Unix seconds. From any thread.
+
+        None without a certificate, without a client, or without `moorings[tls]` installed.
+        """
+        handles = self._handles
+        return handles[-1].certificate_expiry if handles else None
 
     def endpoint(self, settings: DriverSettings) -> str:
         """The hosts, sorted, and the replica set."""
@@ -97,11 +111,16 @@ class MongoDBProvider(DocumentsDatabaseBase, Generic[HandleT]):
         """See `mongo_errors.describe`; knows the secrets of every client opened so far."""
         from .mongo_errors import describe  # noqa: PLC0415 - the driver is optional
 
-        return describe(error, self._secrets)
+        return describe(error, self._secrets, tls=self._tls)
 
     @abstractmethod
     async def _command(self, client: HandleT, database: str, command: dict[str, Any]) -> None:
         """Send a command to a server that may be read from, within `command_timeout`."""
+
+    def _learn(self, settings: DriverSettings) -> None:
+        """What is to be known of the settings when errors are described."""
+        self._secrets |= settings.secrets()
+        self._tls = settings.uses_tls
 
     def _remember(self, handle: HandleT) -> HandleT:
         self._handles += (handle,)

@@ -105,8 +105,8 @@ _TEXTS: Final = (
     (
         FailureReason.NETWORK,
         re.compile(
-            r"connection closed|reset by peer|Broken pipe|unreachable|No route to host"
-            r"|connection pool paused",
+            r"connection (is already )?closed|reset by peer|Broken pipe|unreachable"
+            r"|No route to host|connection pool paused",
             re.IGNORECASE,
         ),
     ),
@@ -127,6 +127,7 @@ _SELECTION_TAIL: Final = re.compile(r", Timeout: [\d.]+s, Topology Description: 
 _CONFIGURED: Final = re.compile(r" \(configured timeouts: [^)]*\)")
 _FULL_ERROR: Final = re.compile(r", full error: \{.*", re.DOTALL)
 _COMMAND: Final = re.compile(r"(execute command) \{ (\w+):.*", re.DOTALL)
+_HUNG_UP: Final = re.compile(r"connection (is already )?closed$")
 _URL_CREDENTIALS: Final = re.compile(r"(mongodb(?:\+srv)?://)[^\s'\"]*@")
 
 
@@ -139,19 +140,25 @@ def classify(error: BaseException) -> FailureReason | None:
     return _classify(error, frozenset())
 
 
-def describe(error: BaseException, secrets: Iterable[str] = ()) -> str:
+def describe(error: BaseException, secrets: Iterable[str] = (), *, tls: bool = False) -> str:
     """One line about `error`, without `secrets` and without the credentials of any URL.
 
     What PyMongo appends (the topology, the server's whole reply) and what the server quotes of a
     command is left out: it is long, and may hold data.
+
+    Args:
+        error: what was raised.
+        secrets: what must not be shown.
+        tls: whether the client speaks TLS, for a guess why a server hung up.
     """
     text = str(error)
     for appended in (_SELECTION_TAIL, _FULL_ERROR, _CONFIGURED):
         text = appended.sub("", text)
     text = " ".join(_COMMAND.sub(r"\1 \2", text).split())
-    if isinstance(error, ConnectionFailure) and text.endswith("connection closed"):
-        # All that a server says which expects TLS and is not offered it.
-        text += " (it may expect TLS)"
+    if isinstance(error, ConnectionFailure) and _HUNG_UP.search(text):
+        # All that a server says which expects TLS, or another certificate than it is shown.
+        hint = "it may demand another certificate of the client" if tls else "it may expect TLS"
+        text += f" ({hint})"
     return redact(f"{type(error).__name__}: {text}" if text else type(error).__name__, secrets)
 
 

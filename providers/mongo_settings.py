@@ -142,6 +142,24 @@ class DriverSettings(BaseModel):
         name = _get(self._given(), "replicaset")
         return None if name is None else str(name)
 
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the driver will speak TLS; with SRV that is its default."""
+        match self.tls:
+            case TlsSettings(enabled=enabled) | bool(enabled):
+                return enabled
+        given = self._given()
+        said = [value for name in ("tls", "ssl") if (value := _get(given, name)) is not None]
+        return any(str(v).lower() == "true" for v in said) if said else self.parsed_url.srv
+
+    @property
+    def certificate_key_file(self) -> str | None:
+        """The PEM file of the client's own certificate, wherever the settings name it."""
+        if isinstance(self.tls, TlsSettings) and self.tls.certificate_key_file:
+            return self.tls.certificate_key_file
+        file = _get(self._given(), "tlsCertificateKeyFile")
+        return None if file is None else str(file)
+
     def secrets(self) -> frozenset[str]:
         """Every secret value that these settings hold, for redaction."""
         values = {_plain(self.password), _plain(self.certificate_key_file_password)}

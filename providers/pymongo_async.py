@@ -17,6 +17,7 @@ import sniffio
 from ..errors import HostMismatch
 from .asyncio_job import AsyncioJob
 from .mongo_base import MongoDBProvider, made
+from .mongo_certificates import expiry
 from .mongo_commands import DRAIN_SHARE, SHARE, bounded
 from .mongo_settings import PyMongoSettings
 from .threads import ClientExecutor
@@ -39,11 +40,13 @@ class PyMongoHandle:
         driver: the `AsyncMongoClient`.
         database_name: the configured database.
         monitor: listens to the driver.
+        certificate_expiry: when the client's own certificate expires, in Unix seconds, if known.
     """
 
     driver: AsyncMongoClient[dict[str, Any]] = field(repr=False)
     database_name: str
     monitor: MongoMonitor
+    certificate_expiry: float | None = None
 
 
 class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
@@ -70,7 +73,7 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
                 certificate.
         """
         _check_host(self.name)
-        self._secrets |= settings.secrets()
+        self._learn(settings)
         # In a thread, because certificates are read from disk. One of our own: those of the loop
         # are waited for when the program ends.
         maker = ClientExecutor(f"{self.name}-open", 1)
@@ -125,7 +128,7 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
             lambda: AsyncMongoClient(url, event_listeners=[monitor], **options)
         )
         monitor.attend(driver, settings.replica_set)
-        return PyMongoHandle(driver, settings.database_name, monitor)
+        return PyMongoHandle(driver, settings.database_name, monitor, expiry(settings))
 
     async def _command(self, client: PyMongoHandle, database: str, command: dict[str, Any]) -> None:
         driver = client.driver

@@ -18,6 +18,7 @@ from .readings import (
     RESTART_REASONS,
     STATES,
     build,
+    certificate_expiry,
     children,
     executor_queued,
     executor_threads,
@@ -171,6 +172,12 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
         "Clients that did not close in time.",
         lambda c: (c.measurements.close_timeouts,),
         (("_total", {}),),
+    ),
+    Family(
+        f"{_CONNECTION}certificate_expiry_timestamp_seconds",
+        GAUGE,
+        "When the certificate that a connection shows to its servers expires, in Unix time.",
+        certificate_expiry,
     ),
     Family(
         "moorings_executor_threads",

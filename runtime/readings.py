@@ -66,6 +66,13 @@ def _executors(connection: Connection) -> Sequence[Any] | None:
     return getattr(connection.provider, "executors", None)
 
 
+def certificate_expiry(connection: Connection) -> Sequence[float] | None:
+    """When the connection's own certificate expires, in Unix seconds."""
+    # Only of providers that have such a thing, and of these only where it is known.
+    found = getattr(connection.provider, "certificate_expiry", None)
+    return None if found is None else (found,)
+
+
 @cache
 def build() -> Mapping[str, str]:
     """Versions: of the library, of Python, of the drivers that are installed."""

@@ -43,6 +43,7 @@ SPECIFIED = {
     "moorings_connection_retry_delay_seconds": ("gauge", {*C}),
     "moorings_connection_generation": ("gauge", {*C}),
     "moorings_connection_close_timeouts": ("counter", {*C}),
+    "moorings_connection_certificate_expiry_timestamp_seconds": ("gauge", {*C}),
     "moorings_supervisor_restarts": ("counter", {*R, "supervisor", "reason"}),
     "moorings_supervisor_restart_limit": ("gauge", {*R, "supervisor"}),
     "moorings_supervisor_children": ("gauge", {*R, "supervisor", "state"}),
@@ -72,6 +73,7 @@ async def test_names_types_and_labels_are_exactly_these(
     async with world.open() as manager:
         await manager.get_database()
         manager["db"].provider.executors = [Executor()]
+        manager["db"].provider.certificate_expiry = 1.0
         found = {}
         for metric in world.metrics.collect():
             labels = {label for s in metric.samples for label in s.labels} - {"le"}

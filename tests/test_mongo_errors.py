@@ -175,6 +175,7 @@ def test_descriptions_are_one_short_line() -> None:
     assert describe(error) == ("ServerSelectionTimeoutError: h:1: [Errno 111] Connection refused")
     closed = AutoReconnect(f"h:27017: connection closed {TIMEOUTS}")
     assert describe(closed) == "AutoReconnect: h:27017: connection closed (it may expect TLS)"
+    assert describe(closed, tls=True).endswith("(it may demand another certificate of the client)")
     assert describe(KeyError()) == "KeyError"
     assert describe(RuntimeError("two\n  lines")) == "RuntimeError: two lines"
     refused = OperationFailure("no, full error: {'ok': 0.0, 'errmsg': 'no'}", 13)

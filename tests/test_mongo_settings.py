@@ -305,3 +305,29 @@ def test_a_missing_pymongo_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(mongo_settings, "find_spec", lambda _: None)
     with pytest.raises(ValidationError, match=r"'pymongo' needs pymongo: pip install 'moorings"):
         PyMongoSettings(url="mongodb://h/", database_name="app")
+
+
+@pytest.mark.parametrize(
+    ("keys", "uses"),
+    [
+        ({}, False),
+        ({"url": "mongodb://h/?tls=true"}, True),
+        ({"url": "mongodb://h/?ssl=true"}, True),
+        ({"url": "mongodb://h/?tls=false"}, False),
+        ({"url": "mongodb+srv://h.example.org/"}, True),
+        ({"url": "mongodb+srv://h.example.org/?tls=false"}, False),
+        ({"tls": True}, True),
+        ({"tls": {}}, True),
+        ({"tls": {"enabled": False}}, False),
+        ({"options": {"tls": True}}, True),
+    ],
+)
+def test_whether_tls_is_used_is_known_wherever_it_is_said(keys: dict[str, Any], uses: bool) -> None:
+    assert table(**keys).uses_tls is uses
+
+
+def test_the_clients_certificate_is_known_wherever_it_is_said() -> None:
+    assert table().certificate_key_file is None
+    assert table(tls={"certificate_key_file": "/a.pem"}).certificate_key_file == "/a.pem"
+    url = "mongodb://h/?tls=true&tlsCertificateKeyFile=/b.pem"
+    assert table(url=url).certificate_key_file == "/b.pem"
