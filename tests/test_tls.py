@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import trio
 import trustme
 from cryptography.hazmat.primitives import serialization
 from mongod import HOST, Mongod, servers, start_server
 from prometheus_client import CollectorRegistry
 from pymongo_sockets import UNCLOSED_BY_PYMONGO
+from stacks import STACKS
 
 from moorings import State, open_connections
 from moorings.errors import FailureReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from stacks import Stack
 
     from moorings import ConnectionStatus
 
@@ -34,12 +35,6 @@ SOON = 20.0
 EXPIRY = dt.datetime(2040, 1, 1, tzinfo=dt.UTC)
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 METRIC = "moorings_connection_certificate_expiry_timestamp_seconds"
-
-STACKS = {
-    "motor-trio": ("mongo", trio.run),
-    "motor-asyncio": ("mongo", lambda main: asyncio.run(main())),
-    "pymongo-asyncio": ("pymongo", lambda main: asyncio.run(main())),
-}
 
 
 class Authority:
@@ -154,16 +149,14 @@ class Outcome:
     expiry: float | None
 
 
-@pytest.fixture(
-    params=["motor-trio", *(pytest.param(s, marks=pytest.mark.slow) for s in list(STACKS)[1:])]
-)
+@pytest.fixture(params=STACKS)
 def connect(request: pytest.FixtureRequest) -> Callable[..., Outcome]:
     """Connects with these provider settings until it is `ready` or `failed`, on each stack."""
-    backend, run = STACKS[request.param]
+    stack: Stack = request.param
 
     def connect(url: str, **provider: Any) -> Outcome:
         provider |= {"url": url, "database_name": "app"}
-        tables = {"backend": backend, "provider": provider, "retry": {"attempts": 1}}
+        tables = {"backend": stack.backend, "provider": provider, "retry": {"attempts": 1}}
         settings = {"default": {"database": {"documents": {"main": tables}}}}
 
         async def main() -> Outcome:
@@ -176,8 +169,7 @@ def connect(request: pytest.FixtureRequest) -> Callable[..., Outcome]:
                 labels = {"runtime": "moorings", "connection": "main"}
                 return Outcome(status, registry.get_sample_value(METRIC, labels))
 
-        outcome: Outcome = run(main)
-        return outcome
+        return stack.run(main)
 
     return connect
 
