@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +33,7 @@ pytestmark = [
     pytest.mark.usefixtures("pymongo_sockets_collected"),
 ]
 
-SOON = 20.0
+PAGE = Path(__file__).parents[1] / "docs" / "tls.md"
 EXPIRY = dt.datetime(2040, 1, 1, tzinfo=dt.UTC)
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 METRIC = "moorings_connection_certificate_expiry_timestamp_seconds"
@@ -260,6 +262,20 @@ def test_x509_logs_in_whom_the_server_knows_and_nobody_else(
     failed = connect(url, tls=tls | {"certificate_key_file": unknown})
     assert_failed(failed, FailureReason.AUTH)
     assert failed.expiry == EXPIRY.timestamp(), "shown also while it does not help"
+
+
+def test_the_settings_that_the_docs_show_log_in(
+    connect: Callable[..., Outcome], tls_server: Mongod, authority: Authority
+) -> None:
+    (shown,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    provider = tomllib.loads(shown)["default"]["database"]["documents"]["jobs"]["provider"]
+    url = provider.pop("url").replace("db.example.net", tls_server.address)
+    assert provider["tls"].keys() == {"ca_file", "certificate_key_file"}
+    provider["tls"] = {
+        "ca_file": authority.file,
+        "certificate_key_file": authority.client("known"),
+    }
+    assert connect(url, **provider | {"database_name": "app"}).status.state is State.READY
 
 
 def test_a_key_file_that_is_locked_is_opened_by_its_password(
