@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-# All are multiples of 0.25, so that sums are exact, and few of those sums are equal.
+# All are multiples of 0.125, so that sums are exact, and few of those sums are equal: where two
+# timers end in one instant, either may come first.
 INTERVAL, TIMEOUT, FAILURES = 10.5, 2.0, 2
-ATTEMPTS, NAP, BACKOFF = 2, 0.75, 3.25
+ATTEMPTS, NAP, BACKOFF = 2, 0.75, 3.375
 HOOK_TIMEOUT, CLOSE, LINGER, HEARTBEAT = 4.25, 1.25, 2.0, 0.25
 PERIOD = 30.0
 STALE = INTERVAL + FAILURES * TIMEOUT
