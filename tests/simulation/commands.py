@@ -107,10 +107,11 @@ class Commands:
                 entry.leave()  # rolled back, or never up
                 entry.kept = False
                 self.book.causes.discard(child)
-
             elif command.name == "restart_child" and not self.book.group and entry.alive:
-                # It had ended the rest: the restart goes on, and is the policy's again.
-                entry.starter = None if entry.starter == "maybe" else entry.starter
+                # Unless it was refused, it had ended the rest: the restart goes on, and is the
+                # policy's again.
+                gave_up = child in command.begun and entry.starter == "maybe"
+                entry.starter = None if gave_up else entry.starter
 
     def over(self, child: str, entry: Entry) -> None:
         """A child's incarnation is over: those who began it are told why."""
