@@ -201,7 +201,14 @@ class Ledger:
             or self.commands.naming(child, *others)
         ):
             return
-        for command in self.commands.naming(child, "start_children"):
+        number = self.entries[child].number
+        # A temporary child's end leaves its id to others: each command starts one incarnation.
+        mine = [
+            c
+            for c in self.commands.naming(child, "start_children")
+            if c.begun.get(child, [])[:1] == [number]
+        ]
+        for command in mine if len(mine) == 1 else ():
             for other in command.ids[command.ids.index(child) + 1 :]:
                 ours = other in command.begun and self.commands.brought(command, other)
                 if ours and self.entries[other].alive:
