@@ -28,6 +28,10 @@ class Signal(StrEnum):
     """No server is usable: the connection is lost at once."""
     USABLE = "usable"
     """A usable server was seen: a long backoff may end now."""
+    REFUSED = "refused"
+    """A new connection was turned away, while a server is usable: the credentials may be others by
+    now, which connections that were opened before do not notice. References are resolved again,
+    and a new client takes over if they lead elsewhere; no state changes."""
 
 
 class Notify(Protocol):
@@ -89,6 +93,15 @@ class DocumentsDatabaseBase(ABC):
     @abstractmethod
     async def verify(self, client: Any) -> None:
         """Return if the configured database may be used (credentials included), else raise."""
+
+    async def probe(self, client: Any) -> None:  # noqa: B027 - optional: there may be nothing
+        """Open one fresh connection with the client's settings, use it as `verify` does, close it.
+
+        Called now and then on a ready connection whose provider overrides this, beside pings, and
+        bounded as they are: connections that were opened before hide a changed password. Nothing
+        of `client` may be disturbed by its failure, which changes no state. By default there is
+        nothing to try.
+        """
 
     @abstractmethod
     def database(self, client: Any) -> Any:

@@ -8,14 +8,13 @@ says what is wrong, and by the runtime's cancellation, which abandons the thread
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .mongo_base import MongoDBProvider, made
 from .mongo_certificates import expiry
-from .mongo_commands import DRAIN_SHARE, SHARE, bounded
+from .mongo_commands import DRAIN_SHARE, SHARE, bounded, close_bounded
 from .mongo_host import Host, current_host
 from .mongo_settings import MongoSettings
 from .threads import ClientExecutor, ExecutorStatistics
@@ -42,6 +41,7 @@ class MongoHandle:
         lane: the threads of pings and `close`.
         monitor: listens to the driver.
         host: the world it was opened in.
+        settings: what it was made with.
         certificate_expiry: when the client's own certificate expires, in Unix seconds, if known.
         closing: set before the driver is closed.
     """
@@ -52,6 +52,7 @@ class MongoHandle:
     lane: ClientExecutor
     monitor: MongoMonitor
     host: Host = field(repr=False)
+    settings: MongoSettings = field(repr=False)
     certificate_expiry: float | None = None
     closing: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -105,6 +106,20 @@ class MongoProvider(MongoDBProvider[MongoHandle]):
             raise
         return self._remember(handle)
 
+    async def probe(self, client: MongoHandle) -> None:
+        """One fresh connection in a client and a thread of its own; see `DocumentsDatabaseBase`.
+
+        When cancelled it is left to its own bound.
+        """
+        from .mongo_probe import probe_blocking  # noqa: PLC0415 - the driver is optional
+
+        seconds, settings = self.command_timeout, client.settings
+        prober = ClientExecutor(f"{self.name}-probe", 1)
+        try:
+            await client.host.begin(prober, lambda: probe_blocking(settings, self.name, seconds))
+        finally:
+            prober.close()
+
     def database(self, client: MongoHandle) -> Any:
         """The `TrioMotorDatabase` or `AsyncIOMotorDatabase`."""
         return client.motor[client.database_name]
@@ -153,7 +168,9 @@ class MongoProvider(MongoDBProvider[MongoHandle]):
         options |= {"event_listeners": [monitor]}
         motor = made(lambda: host.client(url, executor, options))
         monitor.attend(motor.delegate, settings.replica_set)
-        return MongoHandle(motor, settings.database_name, executor, lane, monitor, host, expires)
+        return MongoHandle(
+            motor, settings.database_name, executor, lane, monitor, host, settings, expires
+        )
 
     async def _command(self, client: MongoHandle, database: str, command: dict[str, Any]) -> None:
         seconds, driver = self.command_timeout, client.driver
@@ -166,7 +183,7 @@ class MongoProvider(MongoDBProvider[MongoHandle]):
                 if client.closing.is_set():
                     # Its runtime gave this command up. A client's first call starts a thread of
                     # PyMongo's, even if the client is closed that moment: so, once more.
-                    _close(driver, seconds)
+                    close_bounded(driver, seconds)
 
         await client.host.begin(client.lane, send)
 
@@ -176,14 +193,5 @@ def _drain_and_close(client: MongoHandle, seconds: float) -> bool:
     client.executor.wait_quiet(seconds * DRAIN_SHARE)
     client.executor.close()
     client.closing.set()
-    _close(client.driver, seconds * (SHARE - DRAIN_SHARE))
+    close_bounded(client.driver, seconds * (SHARE - DRAIN_SHARE))
     return client.executor.wait_quiet(0.0)
-
-
-def _close(driver: MongoClient[dict[str, Any]], seconds: float) -> None:
-    import pymongo  # noqa: PLC0415 - the driver is optional
-    from pymongo.errors import PyMongoError  # noqa: PLC0415
-
-    # The server may be gone, or its name never have been resolved. The sockets are closed anyway.
-    with contextlib.suppress(PyMongoError), pymongo.timeout(seconds):
-        driver.close()

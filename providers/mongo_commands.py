@@ -5,7 +5,7 @@ The same for every driver: PyMongo's two clients share the shape of what is used
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -64,3 +64,13 @@ def bounded(driver: Driver, seconds: float) -> Iterator[None]:
         if not said:
             raise
         raise error from ExceptionGroup("what the servers' own connections met", said)
+
+
+def close_bounded(driver: MongoClient[dict[str, Any]], seconds: float) -> None:
+    """Close the driver that blocks, whatever has become of its server."""
+    import pymongo  # noqa: PLC0415 - the driver is optional
+    from pymongo.errors import PyMongoError  # noqa: PLC0415
+
+    # The server may be gone, or its name never have been resolved. The sockets are closed anyway.
+    with suppress(PyMongoError), pymongo.timeout(seconds):
+        driver.close()

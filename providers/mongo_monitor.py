@@ -16,10 +16,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pymongo import ReadPreference
-from pymongo.monitoring import ConnectionPoolListener, ServerHeartbeatListener
+from pymongo.monitoring import (
+    ConnectionCheckOutFailedReason,
+    ConnectionPoolListener,
+    ServerHeartbeatListener,
+)
 
 from .contract import Signal
 
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
     from .contract import Notify
 
     Driver = MongoClient[Any] | AsyncMongoClient[Any]
+
+_NOT_OPENED: Final = ConnectionCheckOutFailedReason.CONN_ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +192,13 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
             call()
 
     def connection_check_out_failed(self, event: monitoring.ConnectionCheckOutFailedEvent) -> None:
-        """A call got no connection."""
+        """A call got no connection: it could not be opened, say, or not be logged in."""
         with self._lock:
             self._checkout_failures[event.reason] += 1
+        client = self._client
+        # Where no server is usable, there is more to say, and others say it.
+        if event.reason == _NOT_OPENED and client is not None and usable_servers(client):
+            self._notify(Signal.REFUSED)
 
     def pool_created(self, event: monitoring.PoolCreatedEvent) -> None:
         """Not needed."""

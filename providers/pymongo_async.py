@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import sniffio
 
@@ -18,18 +18,20 @@ from ..errors import HostMismatch
 from .asyncio_job import AsyncioJob
 from .mongo_base import MongoDBProvider, made
 from .mongo_certificates import expiry
-from .mongo_commands import DRAIN_SHARE, SHARE, bounded
+from .mongo_commands import DRAIN_SHARE, LIST_NOTHING, SHARE, bounded
 from .mongo_settings import PyMongoSettings
 from .threads import ClientExecutor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pymongo import AsyncMongoClient
     from pymongo.asynchronous.database import AsyncDatabase
 
     from .contract import Notify
     from .mongo_monitor import MongoMonitor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +42,14 @@ class PyMongoHandle:
         driver: the `AsyncMongoClient`.
         database_name: the configured database.
         monitor: listens to the driver.
+        settings: what it was made with.
         certificate_expiry: when the client's own certificate expires, in Unix seconds, if known.
     """
 
     driver: AsyncMongoClient[dict[str, Any]] = field(repr=False)
     database_name: str
     monitor: MongoMonitor
+    settings: PyMongoSettings = field(repr=False)
     certificate_expiry: float | None = None
 
 
@@ -74,17 +78,25 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
         """
         _check_host(self.name)
         self._learn(settings)
-        # In a thread, because certificates are read from disk. One of our own: those of the loop
-        # are waited for when the program ends.
-        maker = ClientExecutor(f"{self.name}-open", 1)
-        job = AsyncioJob(
-            asyncio.get_running_loop(), maker, lambda: self._make(settings, notify), keep=False
+        return self._remember(await self._in_thread(lambda: self._make(settings, notify)))
+
+    async def probe(self, client: PyMongoHandle) -> None:
+        """One fresh connection in a client of its own; see `DocumentsDatabaseBase`."""
+        from pymongo import AsyncMongoClient  # noqa: PLC0415 - the driver is optional
+
+        from .mongo_probe import CLOSE_SECONDS, probe_arguments  # noqa: PLC0415
+
+        url, options = probe_arguments(client.settings, self.name)
+        driver: AsyncMongoClient[dict[str, Any]] = await self._in_thread(
+            lambda: made(lambda: AsyncMongoClient(url, **options))
         )
         try:
-            handle = await job.start()
+            with bounded(driver, self.command_timeout):
+                await driver[client.database_name].command(
+                    LIST_NOTHING, read_preference=driver.read_preference
+                )
         finally:
-            maker.close()
-        return self._remember(handle)
+            await _close(driver, CLOSE_SECONDS)
 
     def database(self, client: PyMongoHandle) -> AsyncDatabase[dict[str, Any]]:
         """The `AsyncDatabase`."""
@@ -117,6 +129,15 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
         if not drained:
             raise TimeoutError(f"calls of {self.name!r} were still under way")
 
+    async def _in_thread(self, make: Callable[[], T]) -> T:
+        """Make a client in a thread, because certificates are read from disk."""
+        # One of our own: those of the loop are waited for when the program ends.
+        maker = ClientExecutor(f"{self.name}-open", 1)
+        try:
+            return await AsyncioJob(asyncio.get_running_loop(), maker, make, keep=False).start()
+        finally:
+            maker.close()
+
     def _make(self, settings: PyMongoSettings, notify: Notify) -> PyMongoHandle:
         from pymongo import AsyncMongoClient  # noqa: PLC0415 - the driver is optional
 
@@ -128,7 +149,9 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
             lambda: AsyncMongoClient(url, event_listeners=[monitor], **options)
         )
         monitor.attend(driver, settings.replica_set)
-        return PyMongoHandle(driver, settings.database_name, monitor, expiry(settings))
+        return PyMongoHandle(
+            driver, settings.database_name, monitor, settings, expiry(settings)
+        )
 
     async def _command(self, client: PyMongoHandle, database: str, command: dict[str, Any]) -> None:
         driver = client.driver

@@ -19,6 +19,7 @@ from ..providers.contract import Signal
 from .backoff import jittered, stale_after
 from .client import timed_out
 from .episode import connect, note_failure
+from .probing import schedule_probe
 from .recovery import back_off
 from .sleeper import Sleeper
 from .state import Event, State
@@ -45,12 +46,14 @@ class Actor(Sleeper):
         delay: the last delay between two attempts of this episode, in seconds.
         fresh: the next attempt makes a new client.
         misses: pings in a row without an answer.
+        probe_at: when a fresh connection is to be tried after a ping, on trio's clock.
         proof: when life was last proved, on trio's clock.
         replacing: bounds the work on a second client beside the present one.
         rested: the wait before the next ping is behind us.
         retrying: tenacity's object, made by the first failure.
         stale_after: how long we may be `ready` without proof, in seconds.
         suspected: the present ping was asked for by a driver's event.
+        unresolved: the last attempt did not get beyond its references.
         until: when the long backoff ends, on trio's clock.
     """
 
@@ -61,12 +64,14 @@ class Actor(Sleeper):
         "delay",
         "fresh",
         "misses",
+        "probe_at",
         "proof",
         "replacing",
         "rested",
         "retrying",
         "stale_after",
         "suspected",
+        "unresolved",
         "until",
     )
 
@@ -77,7 +82,8 @@ class Actor(Sleeper):
         self.cut_off: AttemptFailed | None = None
         self.backoff = self.delay = self.proof = self.until = 0.0
         self.misses = 0
-        self.fresh = self.rested = self.suspected = False
+        self.probe_at = math.inf
+        self.fresh = self.rested = self.suspected = self.unresolved = False
         self.retrying: tenacity.AsyncRetrying | None = None
         self.replacing: trio.CancelScope | None = None
         self.stale_after = stale_after(
@@ -164,6 +170,7 @@ class Actor(Sleeper):
     async def _crashed(self, error: Exception) -> None:
         """No state outlives its task: `failed`, and the client is retired."""
         connection = self.connection
+        self.unresolved = False  # it is not for its secrets that it waits from now on
         self._injected = None  # one crash is enough; left, it would keep us from parking
         if connection.state in {State.CONNECTING, State.READY}:
             self.nudged = False  # it was for what ends here; in `failed` somebody waits for it
@@ -212,6 +219,8 @@ class Actor(Sleeper):
             case Signal.USABLE if not ready:
                 self.signal = signal
                 self.rouse()
+            case Signal.REFUSED if ready:
+                self.kernel.rotation.hurry()
             case _:
                 pass
 
@@ -236,6 +245,7 @@ class Actor(Sleeper):
         self.rested = False
         self.misses = 0
         self.proof = self.kernel.now()
+        schedule_probe(self)
         self.wake()
 
     def retune(self, old: ConnectionSettings) -> None:
@@ -248,6 +258,8 @@ class Actor(Sleeper):
         self.stale_after = stale_after(
             health.interval, health.jitter, health.timeout, health.failures
         )
+        if health.probe_interval != old.health.probe_interval:
+            schedule_probe(self)
         self.proof = now  # the bound counts from here: the last ping was timed by another one
         if self._parked is not None and self.rested and self.connection.state is State.READY:
             due = now + jittered(health.interval, health.jitter, self.kernel.random)

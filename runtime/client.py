@@ -76,6 +76,7 @@ class Client:
         "hooks_run",
         "native",
         "provider",
+        "refused",
         "settings",
         "step",
     )
@@ -91,6 +92,7 @@ class Client:
         self._hook_bug: Exception | None = None  # nobody runs hooks on this client again
         self.step = "open"  # what is done, or was done last; for messages
         self.counted = False  # whether it has its generation
+        self.refused = False  # its probes are, and that has been told
 
     def __call__(self, signal: Signal = Signal.SUSPECT, /) -> None:
         """`notify`: from any thread, never blocks, never raises."""

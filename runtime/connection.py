@@ -49,6 +49,7 @@ class Connection(Standing):
         "hooks_pending",
         "measurements",
         "provider",
+        "rotating",
         "settings",
     )
 
@@ -67,6 +68,7 @@ class Connection(Standing):
         self.crashes: RestartWindow | None = None
         self.hooks: tuple[Hook, ...] = ()
         self.hooks_pending: Client | None = None  # late hooks run on it: nobody is handed it
+        self.rotating: trio.CancelScope | None = None  # the secrets' command: others go first
         self._actor: Actor | None = None
         self._commands: trio.Lock | None = None
         self._decided: HostEvent | None = None  # for those who wait: ready, or never
@@ -196,10 +198,16 @@ class Connection(Standing):
 
     async def serialised(self, command: Callable[[], Awaitable[None]]) -> None:
         """Run a command when those before it are over. In trio."""
+        if self.rotating is not None:
+            self.rotating.cancel()
         if self._commands is None:
             self._commands = trio.Lock()
         async with self._commands:
             await command()
+
+    def is_commanded(self) -> bool:
+        """Whether a command is under way."""
+        return self._commands is not None and self._commands.locked()
 
     async def _start(self) -> None:
         self.check_kept()

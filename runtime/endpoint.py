@@ -41,6 +41,11 @@ class Endpoint:
             self._queue = trio.lowlevel.ParkingLot()
         await self._queue.park()  # the slot is handed over by `leave`
 
+    async def enter_soon(self) -> None:
+        """Take a slot as soon as one is free."""
+        if not self.enter_nowait():
+            await self.enter()
+
     def leave(self) -> None:
         """Give the slot back, or straight to the next in line."""
         if not (self._queue and self._queue.unpark(count=1)):

@@ -18,6 +18,7 @@ import trio
 from ..providers.references import references
 from .backoff import decorrelated
 from .client import AttemptFailed, Client, failure_of, timed_out
+from .probing import schedule_probe
 from .state import Event
 
 if TYPE_CHECKING:
@@ -122,7 +123,9 @@ async def _brought_up(actor: Actor, limit: Limit) -> Client:
         settings = connection.settings.provider
         if references(settings):
             limit(math.inf)
+            actor.unresolved = True
             settings = await resolved(actor, settings)
+            actor.unresolved = False
         client = actor.client
         if client is not None and (actor.fresh or client.settings != settings):
             actor.kernel.closer.retire(connection, client)
@@ -143,6 +146,7 @@ def _establish(actor: Actor, client: Client) -> None:
     actor.misses = 0
     actor.backoff = 0.0
     actor.proof = actor.kernel.now()
+    schedule_probe(actor)
     measurements = connection.measurements
     measurements.retry_delay = 0.0
     measurements.last_ping_at = time.time()  # an attempt pings, too

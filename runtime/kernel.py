@@ -29,6 +29,7 @@ from .guard import forget_after_fork
 from .hosts import HostEvent, TrioHost
 from .measurements import Histogram
 from .resolver import Resolver
+from .rotation import Rotation
 from .state import Event, State
 from .timers import Timers
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from .hosts import Host
     from .redaction import Redactor
     from .secrets import SecretsBackend
-    from .settings import ConnectionSettings, RuntimeSettings
+    from .settings import ConnectionSettings, RuntimeSettings, SecretsSettings
 
 logger = logging.getLogger("moorings")
 
@@ -96,6 +97,7 @@ class Kernel:
         self.announcer = Announcer(observers, redactor)
         self.changed: HostEvent | None = None  # while anybody waits for any change
         self.closer = Closer(self)
+        self.rotation = Rotation(self)
         self._scopes: set[trio.CancelScope] = set()
         self._nursery: trio.Nursery
         self._token: trio.lowlevel.TrioToken
@@ -115,11 +117,18 @@ class Kernel:
         if settings.supervision.shutdown != provider.close_timeout:
             provider.close_timeout = settings.supervision.shutdown
         self.learn(settings)
+        self.rotation.review()
 
     def learn(self, settings: ConnectionSettings) -> None:
         """Let no text show the secrets of a connection's settings from now on."""
         if secrets := secrets_in(settings.provider):
             self.redactor.learn(*secrets)
+
+    def go_by(self, secrets: SecretsBackend, settings: SecretsSettings) -> None:
+        """Resolve references by another secrets backend from now on."""
+        self.redactor.learn(*secrets_in(settings.provider))
+        self.secrets.replace(secrets)
+        self.rotation.review()
 
     def is_alive(self) -> bool:
         """Whether the kernel runs: a fresh heartbeat and no failure. From any thread."""
@@ -229,6 +238,7 @@ class Kernel:
         self.now = trio.lowlevel.current_clock().current_time
         self.spawn(self.timers.run)
         self.spawn(self.heartbeat)
+        self.spawn(self.rotation.run)
 
     async def heartbeat(self) -> None:
         """Prove life, measure the loop's lag, and lose connections that went stale."""
@@ -287,6 +297,7 @@ class Kernel:
         for connection in connections:
             self._settle(connection)
         self.closed = True
+        self.secrets.backend.close()
         self.announcer.flush_log()
         for connection in connections:
             connection._wake()  # noqa: SLF001

@@ -75,7 +75,11 @@ class Measurements:
         "ping_failures",
         "ping_seconds",
         "pings",
+        "probe_failures",
+        "probes",
         "retry_delay",
+        "rotation_failures",
+        "rotations",
         "transitions",
     )
 
@@ -90,6 +94,10 @@ class Measurements:
         self.connect_seconds = Histogram()
         self.retry_delay = 0.0
         self.close_timeouts = 0
+        self.probes = 0
+        self.probe_failures: dict[FailureReason, int] | None = None
+        self.rotations = 0
+        self.rotation_failures = 0
 
     def step(self, source: State, target: State) -> None:
         """Count a transition."""
@@ -98,7 +106,19 @@ class Measurements:
     def ping_failed(self, reason: FailureReason) -> None:
         """Count a ping that did not succeed."""
         self.pings += 1
-        failures = self.ping_failures
-        if failures is None:
-            failures = self.ping_failures = {}
-        failures[reason] = failures.get(reason, 0) + 1
+        self.ping_failures = _one_more(self.ping_failures, reason)
+
+    def probed(self, failure: FailureReason | None) -> None:
+        """Count a probe, and why it failed; None: it did not."""
+        self.probes += 1
+        if failure is not None:
+            self.probe_failures = _one_more(self.probe_failures, failure)
+
+
+def _one_more(
+    failures: dict[FailureReason, int] | None, reason: FailureReason
+) -> dict[FailureReason, int]:
+    # Most connections never fail: they have no dictionary.
+    failures = {} if failures is None else failures
+    failures[reason] = failures.get(reason, 0) + 1
+    return failures

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..providers.factory import DocumentsDatabaseFactory
+from ..providers.references import secrets as secrets_in
 from ..providers.registry import DocumentDatabaseRegistry
 from .connection import Connection
 from .hosts import current_host
@@ -16,7 +17,7 @@ from .loading import load_settings
 from .manager import ConnectionManager
 from .metrics import Exposition, expose
 from .redaction import Redactor
-from .secrets import secrets_backend
+from .secrets_registry import secrets_backend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -186,6 +187,7 @@ def build(
 ) -> ConnectionManager:
     """Wire settings, providers and connections together; nothing runs yet."""
     settings = loaded.settings
+    redactor.learn(*secrets_in(settings.security.secrets.provider))
     kernel = Kernel(
         settings.runtime,
         secrets=secrets_backend(settings.security.secrets),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ..errors import SettingsError, SettingsProblem, UnknownBackend, did_you_mean
 from .layers import Origin
 from .redaction import redact_urls
-from .secrets import SECRETS_MODELS
+from .secrets_registry import SecretsBackendRegistry
 from .validation import find_faults, hider
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def prepare(
     settings: Settings,
     registry: DocumentDatabaseRegistry,
     where: Callable[[KeyPath], Origin] = lambda _: PROGRAM,
+    *,
+    secrets_registry: SecretsBackendRegistry | None = None,
 ) -> Settings:
     """`settings` with every `provider` an instance of its backend's model: fit to be used.
 
@@ -44,12 +46,13 @@ def prepare(
         settings: from files or built by hand.
         registry: knows the backends.
         where: the origin of a key, for problems.
+        secrets_registry: knows the secrets backends; None: what is installed.
 
     Raises:
         SettingsError: with every problem there is.
         UnknownBackend: the only problems are backends that nobody registered.
     """
-    check = Check(registry, where)
+    check = Check(registry, where, secrets_registry)
     prepared = {}
     for name, connection in settings.database.documents.items():
         if connection.enabled:
@@ -76,12 +79,17 @@ class Check:
     """Collects problems; everything is looked at before anything is raised."""
 
     def __init__(
-        self, registry: DocumentDatabaseRegistry, where: Callable[[KeyPath], Origin]
+        self,
+        registry: DocumentDatabaseRegistry,
+        where: Callable[[KeyPath], Origin],
+        secrets_registry: SecretsBackendRegistry | None = None,
     ) -> None:
         self._registry = registry
+        self._secrets_registry = secrets_registry or SecretsBackendRegistry.default()
         self._where = where
         self._models: dict[str, type[BaseModel] | SettingsError] = {}
         self._problems: list[SettingsProblem] = []
+        self._causes: list[BaseException | None] = []
         self._only_unknown_backends = True
 
     def connection(self, name: str, backend: str, provider: Any) -> Any:
@@ -97,17 +105,14 @@ class Check:
 
     def secrets(self, backend: str, provider: Any) -> Any:
         """The validated settings of the secrets backend; `provider` itself where that fails."""
-        model = SECRETS_MODELS.get(backend)
-        if model is not None:
-            return self._validated(model, backend, provider, (*_SECRETS, "provider"))
-        if backend == "vault":
-            problem = "the secrets backend 'vault' is not in this version of Moorings"
-            cure = "It comes as an extra of a later version. Until then use 'env' or 'file'"
-        else:
-            problem = f"there is no secrets backend {backend!r}"
-            cure = did_you_mean(backend, SECRETS_MODELS)
-        self.add((*_SECRETS, "backend"), problem, cure)
-        return provider
+        try:
+            model = self._secrets_registry.get(backend).settings_model
+        except SettingsError as error:
+            for problem in error.problems:
+                self.add((*_SECRETS, "backend"), problem.problem, problem.cure)
+            self._causes.append(error.__cause__)
+            return provider
+        return self._validated(model, backend, provider, (*_SECRETS, "provider"))
 
     def default_connection(self, name: str | None, enabled: Mapping[str, bool]) -> None:
         """The default connection, if there is one, has to exist and be enabled."""
@@ -156,7 +161,7 @@ class Check:
         kind = UnknownBackend if self._only_unknown_backends else SettingsError
         # A backend that cannot be imported says why in its cause.
         causes = [m.__cause__ for m in self._models.values() if isinstance(m, SettingsError)]
-        raise kind(*self._problems) from next(filter(None, causes), None)
+        raise kind(*self._problems) from next(filter(None, (*causes, *self._causes)), None)
 
     def _model(self, backend: str) -> type[BaseModel] | SettingsError:
         if backend not in self._models:

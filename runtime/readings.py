@@ -42,7 +42,15 @@ def stale_bound(connection: Connection) -> Sequence[float]:
 
 def ping_failures(connection: Connection) -> Sequence[float]:
     """Failed pings, by `FailureReason`."""
-    failures = connection.measurements.ping_failures
+    return _by_reason(connection.measurements.ping_failures)
+
+
+def probe_failures(connection: Connection) -> Sequence[float]:
+    """Failed probes, by `FailureReason`."""
+    return _by_reason(connection.measurements.probe_failures)
+
+
+def _by_reason(failures: Mapping[FailureReason, int] | None) -> Sequence[float]:
     return _NO_FAILURES if failures is None else [failures.get(r, 0) for r in FailureReason]
 
 

@@ -24,7 +24,7 @@ from .hosts import KernelEnded, current_task, in_thread
 from .loading import load_settings
 from .reconfiguration import choose_default, let_go, move, reconfigure, regroup, remove
 from .replacement import renew
-from .secrets import secrets_backend
+from .secrets_registry import secrets_backend
 from .settings import Settings
 from .state import State
 
@@ -131,7 +131,7 @@ class Reloader:
     def _adopt(self, loaded: LoadedSettings, changes: Changes, providers: Providers) -> None:
         kernel, settings, wanted = self._kernel, loaded.settings, enabled(loaded.settings)
         if settings.security.secrets != self.loaded.settings.security.secrets:
-            kernel.secrets.backend = secrets_backend(settings.security.secrets)
+            kernel.go_by(secrets_backend(settings.security.secrets), settings.security.secrets)
             self._owed |= {name for name, c in wanted.items() if references(c.provider)}
         for tables in wanted.values():
             kernel.learn(tables)  # before a new client may fail, and say with what

@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import trio
+from pydantic import SecretStr
 
 from ..errors import SecretUnavailable
 from ..providers.references import references
 from ..providers.references import secrets as secrets_in
-from .secrets import resolve_settings
+from .secrets import find_secrets, substituted
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pydantic import BaseModel
 
+    from ..providers.references import SecretReference
     from .redaction import Redactor
-    from .secrets import SecretsBackend
+    from .secrets import Found, SecretsBackend
 
 SECRETS_TIMEOUT = 5.0
 """How long one episode waits for the secrets backend, in seconds."""
@@ -41,17 +45,39 @@ class Resolver:
             SecretUnavailable: a reference leads nowhere, or not in time.
             SettingsError: the provider's model refuses what was found.
         """
+        wanted = frozenset(references(settings).values())
+        if not wanted:
+            return settings
+        return self.substituted(settings, await self.find(wanted))
+
+    async def find(self, wanted: Collection[SecretReference]) -> Found:
+        """What each reference leads to now, or why it leads nowhere (in time). Bounded."""
+        backend = self.backend
         with trio.move_on_after(SECRETS_TIMEOUT):
-            resolved = await resolve_settings(settings, self.backend, observe=self._count)
-            self._redactor.learn(*secrets_in(resolved))
-            return resolved
-        reference = next(iter(references(settings).values()))
-        raise SecretUnavailable(
-            reference.path,
-            reference.key,
-            f"the secrets backend {self.backend.name!r} did not answer in {SECRETS_TIMEOUT:g} s",
-            "See whether it is up",
-        )
+            return await find_secrets(wanted, backend, observe=self._count)
+        return {reference: _too_late(reference, backend.name) for reference in wanted}
+
+    def substituted(self, settings: BaseModel, found: Found) -> BaseModel:
+        """`settings` with what was found in place of its references; errors as `resolve`."""
+        # Before they may be in an error; not on every look, most of which find nothing new.
+        self._redactor.learn(*(v for v in found.values() if isinstance(v, SecretStr)))
+        resolved = substituted(settings, found, self.backend.name)
+        self._redactor.learn(*secrets_in(resolved))
+        return resolved
+
+    def replace(self, backend: SecretsBackend) -> None:
+        """Go by another backend from now on."""
+        old, self.backend = self.backend, backend
+        old.close()
 
     def _count(self, _: str, result: str) -> None:
         self.resolutions[result] += 1
+
+
+def _too_late(reference: SecretReference, backend: str) -> SecretUnavailable:
+    return SecretUnavailable(
+        reference.path,
+        reference.key,
+        f"the secrets backend {backend!r} did not answer in {SECRETS_TIMEOUT:g} s",
+        "See whether it is up",
+    )

@@ -1,163 +1,90 @@
-"""Where references lead: the secrets backends, and a provider's settings with them resolved.
+"""Where references lead: the contract of secrets backends, and settings with references resolved.
 
-Providers never see a reference. The connection's actor calls `resolve_settings` on every episode,
-so that a mended or rotated secret heals the connection without a restart.
+Providers never see a reference. The connection's actor resolves them on every episode, so that a
+mended secret heals the connection without a restart; `rotation` looks at them meanwhile.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol, TypeVar
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-import trio
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from ..errors import SecretUnavailable, SettingsError, SettingsProblem
-from ..providers.references import references
-from .settings import FrozenModel
+from ..providers.references import SecretReference, references
 from .validation import find_faults, hider
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from .settings import SecretsSettings
+    from collections.abc import Callable, Collection, Mapping
 
     Observer = Callable[[str, str], None]
+    Found = Mapping[SecretReference, SecretStr | SecretUnavailable]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-# A secret is small. Whoever points `base_path` at a disk image gets an error, not a full memory.
-MAX_BYTES = 64 * 1024
 
+class SecretsBackend(ABC):
+    """Finds the values that references stand for.
 
-class EnvSecretsSettings(FrozenModel):
-    """`backend = "env"` has no settings of its own."""
+    Subclass it, and offer the class as an entry point of the group `moorings.secrets_backends`.
+    Everything runs on trio, whatever the application's loop is, is bounded by the runtime, and may
+    be cancelled at any time: blocking work belongs into threads that may be abandoned.
 
+    Attributes:
+        name: the key in `security.secrets.backend`; the label `provider` of the metric.
+        settings_model: validates the table `security.secrets.provider`. What is a secret in it is
+            a `SecretStr`.
+        refresh: how often to look for other values while connections use them, in seconds;
+            `math.inf`: never, they cannot change.
+    """
 
-class FileSecretsSettings(FrozenModel):
-    """`backend = "file"`: `base_path` is where Docker and Kubernetes mount secrets by custom."""
+    name: ClassVar[str]
+    settings_model: ClassVar[type[BaseModel]]
+    refresh: float = math.inf
 
-    base_path: Path = Field(default=Path("/run/secrets"))
+    @classmethod
+    @abstractmethod
+    def from_settings(cls, settings: Any) -> Self:
+        """A backend that goes by `settings`, an instance of `settings_model`. No I/O."""
 
-
-# The settings of each backend, by the key that stands in `security.secrets.backend`.
-SECRETS_MODELS: Mapping[str, type[EnvSecretsSettings | FileSecretsSettings]] = {
-    "env": EnvSecretsSettings,
-    "file": FileSecretsSettings,
-}
-
-
-class SecretsBackend(Protocol):
-    """Finds the values that references stand for."""
-
-    @property
-    def name(self) -> str:
-        """The backend's key in the settings; the label `provider` of the metric."""
-        ...
-
+    @abstractmethod
     async def resolve(self, path: str, key: str) -> SecretStr:
         """The present value of `key` at `path`.
-
-        Runs on trio. May be cancelled at any time.
 
         Raises:
             SecretUnavailable: there is none, or it cannot be used; never shows a value.
         """
-        ...
 
+    async def resolve_all(self, wanted: Collection[SecretReference]) -> Found:
+        """The present value of each reference, or the error that `resolve` would raise.
 
-class EnvSecrets:
-    """`MOORINGS_SECRET_<PATH>_<KEY>`, upper case, everything but letters and digits as `_`."""
+        Override it where several are found more cheaply, or more consistently, at once.
+        """
+        return {reference: await self._resolved(reference) for reference in wanted}
 
-    name = "env"
-
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        self._environ = environ
-
-    async def resolve(self, path: str, key: str) -> SecretStr:
-        """See `SecretsBackend`. A checkpoint, like every other backend's."""
-        await trio.lowlevel.checkpoint()
-        variable = secret_variable(path, key)
-        value = self._environ.get(variable)
-        if value is None:
-            raise SecretUnavailable(path, key, f"{variable} is not set", "Set that variable")
-        if not value:
-            raise SecretUnavailable(path, key, f"{variable} is empty", "Give it a value")
-        return SecretStr(value)
-
-
-def secret_variable(path: str, key: str) -> str:
-    """The environment variable that the `env` backend reads for a reference."""
-    return "MOORINGS_SECRET_" + re.sub("[^A-Z0-9]", "_", f"{path}_{key}".upper())
-
-
-class FileSecrets:
-    """`<base_path>/<path>/<key>`, less one newline at the end: a directory of mounted files."""
-
-    name = "file"
-
-    def __init__(self, base_path: str | os.PathLike[str]) -> None:
-        self.base_path = Path(base_path)
-        # Of its own: mounts may hang, and then readers must not use up the threads that the
-        # program and the drivers share.
-        self._limiter = trio.CapacityLimiter(4)
-
-    async def resolve(self, path: str, key: str) -> SecretStr:
-        """See `SecretsBackend`. The file is read in a thread, left behind on cancellation."""
-        file = self._locate(path, key)
+    async def _resolved(self, reference: SecretReference) -> SecretStr | SecretUnavailable:
         try:
-            # Abandoning is safe: the thread only reads, and nobody else waits for its result.
-            raw = await trio.to_thread.run_sync(
-                _read, file, abandon_on_cancel=True, limiter=self._limiter
-            )
-            value = raw.decode()
-        except FileNotFoundError:
-            problem, cure = "does not exist", "Mount or create it, or mend the reference"
-        except UnicodeDecodeError:
-            problem, cure = "is not UTF-8", "Store the secret as UTF-8 text"
-        except OSError as error:
-            problem = f"cannot be read ({error.strerror})"
-            cure = f"Make it a file that user id {os.geteuid()} may read"
-        else:
-            value = value.removesuffix("\n").removesuffix("\r")
-            if value and len(raw) <= MAX_BYTES:
-                return SecretStr(value)
-            problem = f"is larger than {MAX_BYTES} bytes" if value else "is empty"
-            cure = "Store the secret, and nothing else, in it"
-        # Raised outside of the handlers: a chained UnicodeDecodeError carries the bytes.
-        raise SecretUnavailable(path, key, f"{file} {problem}", cure)
+            return await self.resolve(reference.path, reference.key)
+        except SecretUnavailable as error:
+            return error
 
-    def _locate(self, path: str, key: str) -> Path:
-        # Only what the settings say is checked. Links inside of base_path are its owner's affair,
-        # and Kubernetes mounts every secret as a chain of them.
-        for part in (path, key):
-            steps = PurePosixPath(part)
-            if steps.is_absolute() or ".." in steps.parts or "\0" in part:
-                raise SecretUnavailable(
-                    path,
-                    key,
-                    f"the reference leads out of {self.base_path}",
-                    "Write path and key relative to base_path, without '..'",
-                )
-        return self.base_path / path / key
+    def close(self) -> None:  # noqa: B027 - optional: most hold nothing
+        """Let go of what is held. Called once, at the end or when another one takes over.
+
+        Must not block. What is still under way may fail from then on.
+        """
 
 
-def _read(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.read(MAX_BYTES + 1)
-
-
-def secrets_backend(settings: SecretsSettings) -> SecretsBackend:
-    """The backend that prepared settings ask for (see `loading.prepare`)."""
-    match settings.provider:
-        case FileSecretsSettings(base_path=base_path):
-            return FileSecrets(base_path)
-        case EnvSecretsSettings():
-            return EnvSecrets()
-        case other:
-            raise TypeError(f"not prepared: {type(other).__name__}")
+def refused(path: str, key: str, base: str) -> SecretUnavailable:
+    """The error for a reference that leads out of where secrets are."""
+    return SecretUnavailable(
+        path,
+        key,
+        f"the reference leads out of {base}",
+        "Write path and key relative to it, without '..'",
+    )
 
 
 async def resolve_settings(
@@ -171,7 +98,7 @@ async def resolve_settings(
     Args:
         settings: a provider's settings; references are looked for in its own fields.
         secrets: where to find them.
-        observe: called with the backend's name and "ok" or "error" after each resolution.
+        observe: called with the backend's name and "ok" or "error" for each resolution.
 
     Returns:
         The very same object when it holds no references.
@@ -180,19 +107,56 @@ async def resolve_settings(
         SecretUnavailable: a reference leads nowhere.
         SettingsError: the provider's model refuses what was found.
     """
-    found = references(settings)
-    if not found:
+    wanted = references(settings)
+    if not wanted:
         return settings
+    found = await find_secrets(frozenset(wanted.values()), secrets, observe=observe)
+    return substituted(settings, found, secrets.name)
+
+
+async def find_secrets(
+    wanted: Collection[SecretReference], secrets: SecretsBackend, *, observe: Observer | None = None
+) -> Found:
+    """What each reference leads to, or why it leads nowhere; arguments as `resolve_settings`.
+
+    A backend's bug is an error of each reference. Cancellation counts as an error of each, too.
+    """
+    found: Found = {}
+    try:
+        found = await secrets.resolve_all(wanted)
+    except Exception as error:  # noqa: BLE001 - somebody else's code, which talks to a service
+        found = {reference: _failed(reference, secrets.name, error) for reference in wanted}
+    finally:
+        if observe is not None:
+            for reference in wanted:
+                ok = isinstance(found.get(reference), SecretStr)
+                observe(secrets.name, "ok" if ok else "error")
+    return found
+
+
+def _failed(reference: SecretReference, backend: str, error: Exception) -> SecretUnavailable:
+    # Neither its text nor its traceback, which may show what it has found so far.
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None:
+        frames = frames.tb_next
+    at = f" at {frames.tb_frame.f_code.co_filename}:{frames.tb_lineno}" if frames else ""
+    return SecretUnavailable(
+        reference.path,
+        reference.key,
+        f"the secrets backend {backend!r} failed with {type(error).__name__}{at}",
+        "Tell its author",
+    )
+
+
+def substituted(settings: ModelT, found: Found, backend: str) -> ModelT:
+    """`settings` with `found` in place of the references; errors as `resolve_settings`."""
     resolved: dict[str, SecretStr] = {}
-    for name, reference in found.items():
-        result = "error"
-        try:
-            resolved[name] = await secrets.resolve(reference.path, reference.key)
-            result = "ok"
-        finally:
-            if observe is not None:
-                observe(secrets.name, result)
-    return _revalidated(settings, resolved, secrets.name)
+    for name, reference in references(settings).items():
+        value = found[reference]
+        if isinstance(value, SecretUnavailable):
+            raise value
+        resolved[name] = value
+    return _revalidated(settings, resolved, backend)
 
 
 def _revalidated(settings: ModelT, resolved: dict[str, SecretStr], backend: str) -> ModelT:

@@ -92,12 +92,15 @@ class HealthSettings(FrozenModel):
     """Proof of life: a ping every `interval` seconds, give or take `jitter` (a share of it).
 
     `failures` pings in a row without an answer within `timeout` seconds mean that it is lost.
+    Every `probe_interval` seconds, give or take a tenth, one fresh connection is tried beside the
+    pooled ones, which hide a changed password; 0: never.
     """
 
     interval: Seconds = 10.0
     jitter: Share = 0.1
     timeout: Seconds = 2.0
     failures: Count = 3
+    probe_interval: SecondsOrZero = 300.0
 
 
 class SupervisionSettings(FrozenModel):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, SecretStr
 
 from .layers import DEFAULT_LAYER, OWN_KEYS
 from .redaction import MASK, SECRET_NAME, Redactor, redact_urls
-from .secrets import SECRETS_MODELS
+from .secrets_registry import SecretsBackendRegistry
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def settings_schema(registry: DocumentDatabaseRegistry) -> dict[str, Any]:
     documents["propertyNames"] = {"pattern": "^(?!.*__)[a-z][a-z0-9_]*$"}
     backends = {name: registry.get(name).settings_model for name in registry.names()}
     _choose_provider(definitions, "ConnectionSettings", backends)
-    _choose_provider(definitions, "SecretsSettings", SECRETS_MODELS)
+    of_secrets = SecretsBackendRegistry.default()
+    secrets = {name: of_secrets.get(name).settings_model for name in of_secrets.names()}
+    _choose_provider(definitions, "SecretsSettings", secrets)
     definitions["Layer"] = {"properties": schema["properties"]}
     return {
         "$schema": _DIALECT,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..providers.contract import Signal
 from .backoff import jittered
 from .client import failure_of
+from .probing import begin_probe
 from .state import State
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ async def _ping(actor: Actor) -> None:
     else:
         actor.calling = None
         _proved(actor, perf_counter() - began)
+        if now >= actor.probe_at and _still(actor, client):
+            begin_probe(actor, client)
 
 
 def _still(actor: Actor, client: Client) -> bool:

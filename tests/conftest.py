@@ -27,6 +27,7 @@ pytest_plugins = [
     "mongod_fixtures",
     "processes",
     "pymongo_sockets",
+    "safe",
     "scripted",
 ]
 

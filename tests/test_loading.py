@@ -16,7 +16,7 @@ from moorings.providers.references import Secret, SecretReference
 from moorings.providers.registry import DocumentDatabaseRegistry
 from moorings.runtime.layers import DEFAULT, Origin
 from moorings.runtime.loading import LoadedSettings, load_settings
-from moorings.runtime.secrets import EnvSecretsSettings, FileSecretsSettings
+from moorings.runtime.secrets_local import EnvSecretsSettings, FileSecretsSettings
 from moorings.runtime.settings import Settings, StartupMode
 
 if TYPE_CHECKING:
@@ -467,7 +467,7 @@ def test_every_problem_is_reported_at_once_with_its_own_file_and_layer(
         [default.database.documents.other]
         backend = "mungo"
         [default.security.secrets]
-        backend = "vault"
+        backend = "vautl"
         [prod.runtime]
         startup = "soon"
         """,
@@ -644,7 +644,7 @@ def test_secrets_backends_have_settings_of_their_own(load: Load, problems: Probl
     (problem,) = problems(toml.replace('"/x"', "3"))
     assert problem.problem == "should be a path"
     (problem,) = problems(toml.replace('"file"', '"flie"'))
-    assert problem.cure == "Known: env, file (did you mean 'file'?)"
+    assert problem.cure == "Known: env, file, vault (did you mean 'file'?)"
     (problem,) = problems(toml.replace('"file"', "3"))
     assert problem.key == "security.secrets.backend"
 

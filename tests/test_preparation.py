@@ -12,7 +12,7 @@ from moorings.providers.local import LocalDBProvider, LocalSettings
 from moorings.providers.references import Secret, SecretReference
 from moorings.providers.registry import DocumentDatabaseRegistry
 from moorings.runtime.preparation import prepare
-from moorings.runtime.secrets import EnvSecretsSettings, FileSecretsSettings
+from moorings.runtime.secrets_local import EnvSecretsSettings, FileSecretsSettings
 from moorings.runtime.settings import (
     ConnectionSettings,
     DatabaseSettings,

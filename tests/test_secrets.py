@@ -14,16 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from moorings.errors import SecretUnavailable, SettingsError
 from moorings.providers.references import Secret, SecretReference
-from moorings.runtime import secrets as secrets_module
-from moorings.runtime.secrets import (
+from moorings.runtime import secrets_local as secrets_module
+from moorings.runtime.secrets import resolve_settings
+from moorings.runtime.secrets_local import (
     MAX_BYTES,
     EnvSecrets,
     EnvSecretsSettings,
     FileSecrets,
     FileSecretsSettings,
-    resolve_settings,
-    secrets_backend,
 )
+from moorings.runtime.secrets_registry import secrets_backend
 from moorings.runtime.settings import SecretsSettings
 
 if TYPE_CHECKING:

@@ -1,0 +1,244 @@
+"""Rotation: while connections live, their references are looked at, and new secrets are gone by.
+
+One task per kernel looks at the backend's own pace, and at once when a driver finds its new
+connections refused. A ready connection whose secrets are others by now gets a second client beside
+the first (`replacement`): its state stays `ready`. One that has failed is nudged out of its long
+backoff. Whatever goes wrong here changes no state: what is in use goes on being used.
+"""
+
+# ruff: noqa: SLF001 - the connection's own side
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..errors import ConnectionNotReady, SecretUnavailable, SettingsError
+from ..providers.references import references
+from .backoff import decorrelated, jittered
+from .replacement import replace
+from .state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from pydantic import SecretStr
+
+    from ..providers.references import SecretReference
+    from .actor import Actor
+    from .connection import Connection
+    from .kernel import Kernel
+    from .secrets import Found
+
+    Values = dict[SecretReference, SecretStr]
+
+logger = logging.getLogger("moorings")
+
+JITTER = 0.1
+"""The share by which looks differ from the backend's `refresh`: processes do not look together."""
+APART = 1.0
+"""However often a driver finds its connections refused, looks are so many seconds apart."""
+BACKOFF_INITIAL, BACKOFF_MAX = 1.0, 30.0
+"""Between two attempts to go by the same new secrets, in seconds."""
+
+
+@dataclass
+class Pause:
+    """After secrets that no client came up with.
+
+    Attributes:
+        delay: how long it is, in seconds.
+        until: when the next attempt may be made, on trio's clock.
+        values: the secrets; others are tried at once.
+    """
+
+    delay: float
+    until: float
+    values: Values
+
+
+class Rotation:
+    """The watch over one kernel's references. Belongs to the trio thread."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._asked = trio.Event()
+        self._hurried = False  # asked for a look, and not only to see what there is to watch
+        self._failing: frozenset[SecretReference] = frozenset()
+        self._pauses: dict[Connection, Pause] = {}
+        self._unusable: dict[Connection, Values] = {}  # what has been told already
+
+    async def run(self) -> None:
+        """Look, for ever; idle while no connection has references."""
+        kernel = self._kernel
+        looked = kernel.now()
+        while True:
+            due = looked + self._interval()
+            with trio.move_on_at(due):
+                await self._asked.wait()
+            self._asked = trio.Event()
+            if self._hurried:
+                await trio.sleep_until(looked + APART)
+            elif kernel.now() < due:
+                continue  # other settings, and so another interval, perhaps
+            self._hurried = False
+            looked = kernel.now()
+            await self._look()
+
+    def review(self) -> None:
+        """Other connections or another backend: see how often there is something to look at."""
+        self._asked.set()
+
+    def hurry(self) -> None:
+        """Look now: a server has refused somebody's new connection."""
+        self._hurried = True
+        self._asked.set()
+
+    async def has_newer(self, connection: Connection) -> bool:
+        """Look for one connection's secrets now; whether there are others, which are tried then."""
+        wanted = frozenset(references(connection.settings.provider).values())
+        if not wanted:
+            return False
+        return self._apply(connection, await self._kernel.secrets.find(wanted))
+
+    # -- one look -----------------------------------------------------------------------------
+
+    def _interval(self) -> float:
+        kernel = self._kernel
+        refresh = kernel.secrets.backend.refresh
+        if refresh == math.inf or not self._watched():
+            return math.inf
+        return jittered(refresh, JITTER, kernel.random)
+
+    def _watched(self) -> dict[Connection, Collection[SecretReference]]:
+        """The connections with references."""
+        return {
+            connection: found.values()
+            for connection in self._kernel.connections.values()
+            if (found := references(connection.settings.provider))
+        }
+
+    async def _look(self) -> None:
+        watched = self._watched()
+        wanted = frozenset(reference for of in watched.values() for reference in of)
+        if not wanted:
+            return
+        found = await self._kernel.secrets.find(wanted)
+        self._tell_failing(watched, found)
+        for told in (self._pauses, self._unusable):
+            for connection in told.keys() - watched.keys():
+                del told[connection]
+        for connection in watched:
+            self._apply(connection, found)
+
+    def _tell_failing(
+        self, watched: dict[Connection, Collection[SecretReference]], found: Found
+    ) -> None:
+        """One warning when a backend begins to fail those who are ready; the others say it."""
+        used = {
+            reference
+            for connection, of in watched.items()
+            if connection.state is State.READY
+            for reference in of
+        }
+        failing = {r: e for r, e in found.items() if isinstance(e, SecretUnavailable) and r in used}
+        new = [error for reference, error in failing.items() if reference not in self._failing]
+        if new:
+            more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+            logger.warning("%s%s; connections keep what they have", new[0], more)
+        elif self._failing and not failing:
+            logger.info("secrets can be resolved again")
+        self._failing = frozenset(failing)
+
+    def _apply(self, connection: Connection, found: Found) -> bool:
+        """Let one connection have what was found, if that is news for it; whether it is."""
+        actor = connection._actor
+        values: Values = {}
+        for reference in references(connection.settings.provider).values():
+            value = found.get(reference)
+            if value is None or isinstance(value, SecretUnavailable):
+                return False
+            values[reference] = value
+        if actor is None or not self._is_news(actor, values):
+            self._pauses.pop(connection, None)
+            return False
+        if connection.state is State.FAILED:
+            actor.nudge()
+        elif connection.state is State.READY and not self._paused(connection, values):
+            self._kernel.spawn(self._rotate, connection, values)
+        return True
+
+    def _is_news(self, actor: Actor, values: Values) -> bool:
+        """Whether the actor's client was made, or tried, with other secrets."""
+        connection, client = actor.connection, actor.client
+        settings = connection.settings.provider
+        if not actor.unresolved:
+            if client is None:
+                return False  # parked after a crash: it is not for secrets that it waits
+            given = references(settings).items()
+            if all(getattr(client.settings, name, None) == values[of] for name, of in given):
+                return False  # the usual case, for which nothing is validated
+        try:
+            resolved = self._kernel.secrets.substituted(settings, values)
+        except SettingsError as error:
+            if connection.state is State.READY and self._unusable.get(connection) != values:
+                logger.warning("connection %r keeps its client: %s", connection.name, error)
+            self._unusable[connection] = values
+            return False
+        return actor.unresolved or client is None or resolved != client.settings
+
+    # -- another client -----------------------------------------------------------------------
+
+    def _paused(self, connection: Connection, values: Values) -> bool:
+        pause = self._pauses.get(connection)
+        return pause is not None and pause.values == values and self._kernel.now() < pause.until
+
+    async def _rotate(self, connection: Connection, values: Values) -> None:
+        """Swap a ready connection's client, unless a command is under way; commands go first."""
+        if connection.is_commanded() or connection.rotating is not None:
+            return  # the next look finds out what came of it
+        with trio.CancelScope() as scope:
+            await connection.serialised(partial(self._replace, connection, values, scope))
+
+    async def _replace(
+        self, connection: Connection, values: Values, scope: trio.CancelScope
+    ) -> None:
+        actor = connection._actor
+        if actor is None or connection.state is not State.READY or connection.gone:
+            return
+        connection.rotating = scope
+        try:
+            await replace(actor)
+        except ConnectionNotReady as error:
+            self._failed(connection, values, error)
+        else:
+            self._pauses.pop(connection, None)
+            connection.measurements.rotations += 1
+            logger.info(
+                "connection %r goes by new secrets (generation %d)",
+                connection.name,
+                connection.generation,
+            )
+        finally:
+            connection.rotating = None
+
+    def _failed(self, connection: Connection, values: Values, error: ConnectionNotReady) -> None:
+        if connection.state is not State.READY or self._kernel.closing:
+            return  # it was stopped, or lost, meanwhile: not the secrets' doing
+        connection.measurements.rotation_failures += 1
+        before = self._pauses.get(connection)
+        again = before is not None and before.values == values
+        delay = decorrelated(
+            before.delay if before is not None and again else 0.0,
+            BACKOFF_INITIAL,
+            BACKOFF_MAX,
+            self._kernel.random,
+        )
+        self._pauses[connection] = Pause(delay, self._kernel.now() + delay, values)
+        # Once for the same secrets: they may be wrong for hours.
+        logger.log(logging.DEBUG if again else logging.WARNING, "new secrets: %s", error)

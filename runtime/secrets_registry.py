@@ -1,0 +1,72 @@
+"""Which class stands behind `security.secrets.backend`: an instance, passed along."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel
+
+from ..providers.plugins import PluginRegistry
+from .secrets import SecretsBackend
+
+if TYPE_CHECKING:
+    from .settings import SecretsSettings
+
+ENTRY_POINT_GROUP = "moorings.secrets_backends"
+
+
+class SecretsBackendRegistry(PluginRegistry[SecretsBackend]):
+    """Secrets backends by name; `default()` knows those under `moorings.secrets_backends`."""
+
+    group: ClassVar[str] = ENTRY_POINT_GROUP
+    word: ClassVar[str] = "secrets backend"
+    key: ClassVar[str] = "security.secrets.backend"
+
+    def register(
+        self, name: str, backend_class: type[SecretsBackend], *, replace: bool = False
+    ) -> None:
+        """Make `security.secrets.backend = "<name>"` mean `backend_class`.
+
+        Args:
+            name: what the settings will say.
+            backend_class: a concrete subclass of `SecretsBackend`.
+            replace: take the place of a backend that has this name already.
+
+        Raises:
+            TypeError: the class does not fulfil the contract; says what is missing.
+            ValueError: the name is not usable, or taken and `replace` is False.
+        """
+        self._register(name, backend_class, replace=replace)
+
+    def _no_such(self, name: str) -> str:
+        return f"there is no secrets backend {name!r}"
+
+    def _fault(self, candidate: Any) -> str | None:
+        if not (isinstance(candidate, type) and issubclass(candidate, SecretsBackend)):
+            return f"{candidate!r} is not a subclass of SecretsBackend: derive it from that"
+        shown = candidate.__qualname__
+        missing = sorted(candidate.__abstractmethods__)
+        if missing:
+            return f"{shown} lacks {', '.join(missing)}: a backend implements all of the contract"
+        model = getattr(candidate, "settings_model", None)
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return f"{shown} has no settings_model: set it to the pydantic model of its settings"
+        if not isinstance(getattr(candidate, "name", None), str):
+            return f"{shown} has no name: set it to the key that it is known by"
+        return None
+
+
+def secrets_backend(
+    settings: SecretsSettings, registry: SecretsBackendRegistry | None = None
+) -> SecretsBackend:
+    """The backend that prepared settings ask for (see `preparation.prepare`). No I/O.
+
+    Args:
+        settings: their `provider` is an instance of the backend's model.
+        registry: knows the backends; None: what is installed.
+    """
+    registry = SecretsBackendRegistry.default() if registry is None else registry
+    backend_class = registry.get(settings.backend)
+    if not isinstance(settings.provider, backend_class.settings_model):
+        raise TypeError(f"not prepared: {type(settings.provider).__name__}")
+    return backend_class.from_settings(settings.provider)
