@@ -214,6 +214,11 @@ class VaultSession:
                     "Let the policy of the token, or of the role, read it",
                     forbidden=True,
                 )
+            case "InvalidPath" if login:
+                return VaultRefused(
+                    f"Vault at {address} has nothing at {at} to log in with",
+                    "Mend `namespace`, or `auth_mount`",
+                )
             case "InvalidPath":
                 return VaultRefused(
                     f"Vault at {address} has nothing at {at}",

@@ -29,6 +29,7 @@ pytest_plugins = [
     "pymongo_sockets",
     "safe",
     "scripted",
+    "vault_standin",
 ]
 
 

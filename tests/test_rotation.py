@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,7 @@ async def test_a_new_client_that_fails_leaves_the_old_one_and_is_tried_again(
         assert counted(world, "rotations_total", result="failure") == 5
         assert passwords(world) == ["one", *["two"] * 6]
         opens = world["db"].times("open")[1:]
-        pauses = [after - before for before, after in zip(opens, opens[1:], strict=False)]
+        pauses = [after - before for before, after in itertools.pairwise(opens)]
         assert all(pause >= 1.0 for pause in pauses)
         warnings = [r.message for r in caplog.records if r.levelno == logging.WARNING]
         (said,) = warnings

@@ -1,0 +1,307 @@
+"""Credentials that change on a real server: gone by under load, and found where pools hide it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from prometheus_client import CollectorRegistry
+from pymongo_sockets import UNCLOSED_BY_PYMONGO
+from settings_files import mongo, settings
+from stacks import STACKS, Stack
+
+from moorings import open_connections
+from moorings.providers.local_host import sleep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mongod import Mongod
+    from pymongo import MongoClient
+
+    from moorings import Connection, ConnectionManager
+
+pytestmark = [
+    pytest.mark.mongod,
+    pytest.mark.filterwarnings(UNCLOSED_BY_PYMONGO),
+    pytest.mark.usefixtures("pymongo_sockets_collected"),
+]
+
+SOON = 20.0
+SWAPPED_WITHIN = 5.0
+"""Seconds until the sockets of the client that was replaced are gone, as counted by the server."""
+RATE = 100
+WRITERS = 4
+
+
+@dataclass
+class Account:
+    """A user on the server, and the files that say who it is."""
+
+    server: Mongod
+    folder: Path
+    admin: MongoClient[dict[str, Any]]
+    name: str = field(default_factory=lambda: f"user_{uuid4().hex[:8]}")
+    password: str = field(default_factory=lambda: uuid4().hex)
+
+    def create(self) -> Account:
+        roles = [{"role": "readWrite", "db": "app"}]
+        self.admin.admin.command("createUser", self.name, pwd=self.password, roles=roles)
+        return self
+
+    def drop(self) -> None:
+        self.admin.admin.command("dropUser", self.name)
+
+    def change_password(self) -> None:
+        self.password = uuid4().hex
+        self.admin.admin.command("updateUser", self.name, pwd=self.password)
+
+    def write(self) -> None:
+        """As Kubernetes does: a new folder, to which one link is swapped."""
+        new = self.folder / f"..{uuid4().hex}"
+        new.mkdir()
+        (new / "username").write_text(self.name)
+        (new / "password").write_text(self.password)
+        (self.folder / "..next").symlink_to(new.name)
+        (self.folder / "..next").rename(self.folder / "..data")
+        for key in ("username", "password"):
+            if not (self.folder / key).is_symlink():
+                (self.folder / key).symlink_to(f"..data/{key}")
+
+    def sockets(self) -> int:
+        """How many connections of this user the server has."""
+        stages = [
+            {"$currentOp": {"allUsers": True, "idleConnections": True}},
+            {"$match": {"effectiveUsers.user": self.name}},
+            {"$count": "found"},
+        ]
+        found = list(self.admin.admin.aggregate(stages))
+        return found[0]["found"] if found else 0
+
+
+@pytest.fixture
+def account(mongod_auth: Mongod, tmp_path: Path) -> Iterator[Account]:
+    """A user who may write to `app`, whose files are in place."""
+    folder = tmp_path / "mongo"
+    folder.mkdir()
+    with mongod_auth.client(username="root", password=mongod_auth.password) as admin:
+        made = Account(mongod_auth, folder, admin).create()
+        made.write()
+        yield made
+
+
+def connection(account: Account, stack: Stack, **health: float) -> dict[str, Any]:
+    reference = {key: {"path": "mongo", "key": key} for key in ("username", "password")}
+    main = mongo(f"{account.server.url}?authSource=admin", health={"interval": 0.5, **health})
+    main["backend"] = stack.backend
+    main["provider"] |= reference
+    file = {"base_path": str(account.folder.parent), "refresh": 0.2}
+    return settings({"main": main}, security={"secrets": {"backend": "file", "provider": file}})
+
+
+@dataclass
+class Load:
+    """Writers that take the database anew for each document."""
+
+    manager: ConnectionManager
+    collection: str
+    acknowledged: int = 0
+    failed: list[str] = field(default_factory=list)
+    generations: set[int] = field(default_factory=set)
+    stopping: bool = False
+
+    async def write(self, number: int) -> None:
+        connection, began, written = self.manager["main"], time.monotonic(), 0
+        while not self.stopping:
+            generation = connection.generation
+            database = await self.manager.get_database()
+            try:
+                await database[self.collection].insert_one({"writer": number, "n": written})
+            except Exception as error:  # noqa: BLE001 - counted: there should be none at all
+                self.failed.append(repr(error))
+            else:
+                self.acknowledged += 1
+                self.generations.add(generation)
+            written += 1
+            await sleep(max(began + written * WRITERS / RATE - time.monotonic(), 0.0))
+
+
+async def _with_load(stack: Stack, load: Load, body: Any) -> None:
+    if stack.host == "trio":
+        import trio
+
+        async with trio.open_nursery() as nursery:
+            for number in range(WRITERS):
+                nursery.start_soon(load.write, number)
+            await body()
+            load.stopping = True
+        return
+    import asyncio
+
+    writers = [asyncio.create_task(load.write(number)) for number in range(WRITERS)]
+    await body()
+    load.stopping = True
+    await asyncio.gather(*writers)
+
+
+async def until(condition: Any, what: str, seconds: float = SOON) -> float:
+    """Seconds until `condition()` holds."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"
+        await sleep(0.02)
+    return time.monotonic() - began
+
+
+async def in_thread(function: Any) -> Any:
+    """The server is asked by a client that blocks."""
+    from moorings.runtime.hosts import in_thread
+
+    return await in_thread(function)
+
+
+async def gone(account: Account) -> float:
+    """Seconds until the server has no connection of this user."""
+    began = time.monotonic()
+    while await in_thread(account.sockets):
+        assert time.monotonic() - began < SOON
+        await sleep(0.05)
+    return time.monotonic() - began
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("how", ["another user", "another password"])
+def test_under_load_no_operation_fails_while_credentials_change(
+    account: Account, stack: Stack, how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """100 writes a second; the swap leaves `ready` alone, and the old sockets are soon gone."""
+    transitions: list[Any] = []
+    collection = f"load_{uuid4().hex[:8]}"
+    result: dict[str, Any] = {}
+
+    async def main() -> None:
+        async with open_connections(
+            connection(account, stack), metrics=CollectorRegistry(), observers=[transitions.append]
+        ) as manager:
+            main = manager["main"]
+            await manager.get_database()
+            load = Load(manager, collection)
+
+            async def rotate() -> None:
+                await until(lambda: load.acknowledged >= RATE, "the load is under way")
+                old = account
+                new = Account(account.server, account.folder, account.admin)
+                if how == "another user":
+                    await in_thread(new.create)
+                    await in_thread(new.write)
+                else:
+                    await in_thread(account.change_password)
+                    await in_thread(account.write)
+                result["swapped"] = await until(lambda: main.generation == 2, "the swap")
+                if how == "another user":
+                    result["sockets gone"] = await gone(old)
+                    await in_thread(old.drop)
+                    result["new sockets"] = await in_thread(new.sockets)
+                written = load.acknowledged
+                await until(lambda: load.acknowledged >= written + RATE, "writing goes on")
+
+            await _with_load(stack, load, rotate)
+            result["acknowledged"], result["failed"] = load.acknowledged, load.failed
+            assert main.generation == 2
+            assert load.generations == {1, 2}
+
+    stack.run(main)
+    with capsys.disabled():
+        print(f"\n{stack.backend}/{stack.host}, {how}: {result}")
+    assert result["failed"] == []
+    assert [t.event.value for t in transitions] == ["start", "established", "stop"]
+    stored = account.admin.app[collection].count_documents({})
+    assert stored == result["acknowledged"]
+    if how == "another user":
+        assert result["sockets gone"] < SWAPPED_WITHIN
+        assert result["new sockets"] >= 1
+
+
+# -- the probe ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def connections_kept(account: Account) -> Iterator[None]:
+    """The server has as many connections of this user afterwards as before, at most."""
+    before = account.sockets()
+    yield
+    deadline = time.monotonic() + SOON
+    while account.sockets() > before:
+        assert time.monotonic() < deadline, "probes leave connections behind"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_probe_finds_the_password_that_pooled_connections_hide(
+    account: Account, stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pings stay green, the state stays `ready`; one warning, a counter, and it heals."""
+    metrics = CollectorRegistry()
+    old = account.password
+
+    def failures(reason: str = "auth") -> float:
+        labels = {"runtime": "moorings", "connection": "main", "reason": reason}
+        name = "moorings_connection_probe_failures_total"
+        return metrics.get_sample_value(name, labels) or 0.0
+
+    def probes() -> float:
+        labels = {"runtime": "moorings", "connection": "main"}
+        return metrics.get_sample_value("moorings_connection_probes_total", labels) or 0.0
+
+    async def main() -> None:
+        one = connection(account, stack, probe_interval=0.2)
+        async with open_connections(one, metrics=metrics) as manager:
+            main: Connection = manager["main"]
+            await manager.get_database()
+            await until(lambda: probes() >= 2, "probes that are let in")
+            assert failures() == 0
+            await in_thread(account.change_password)  # and nobody writes the file
+            await until(lambda: failures() >= 2, "probes that are refused")
+            assert main.is_ready()
+            assert main.generation == 1
+            database = await manager.get_database()
+            await database.probed.insert_one({})
+            said = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+            assert [text for text in said if "fresh connections are refused (auth)" in text] == said
+            assert len(said) == 1
+            assert old not in caplog.text
+            await in_thread(account.write)
+            await until(lambda: main.generation == 2, "the new password")
+            before = failures()
+            done = probes()
+            await until(lambda: probes() >= done + 2, "probes that are let in again")
+            assert failures() == before
+
+    with connections_kept(account):
+        stack.run(main)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_failed_login_heals_within_the_refresh(account: Account, stack: Stack) -> None:
+    """The long backoff of 30 s is cut short when the file says something else."""
+
+    async def main() -> None:
+        one = connection(account, stack)
+        long = {"backoff_initial": 30.0, "backoff_max": 30.0}
+        one["default"]["database"]["documents"]["main"]["supervision"] = long
+        async with open_connections(one, metrics=CollectorRegistry()) as manager:
+            main = manager["main"]
+            await until(lambda: main.status.reason == "auth", "refused")
+            await until(lambda: main.state == "failed", "failed")
+            await in_thread(account.write)
+            assert await until(main.is_ready, "ready again") < 3.0
+
+    account.change_password()
+    stack.run(main)
