@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from .runtime.protocols import BaseServiceProtocol as BaseServiceProtocol
     from .runtime.protocols import DocumentsDatabaseProtocol as DocumentsDatabaseProtocol
     from .runtime.runner import run as run
+    from .runtime.secrets import SecretsBackend as SecretsBackend
     from .runtime.settings import Settings as Settings
     from .runtime.state import Event as Event
     from .runtime.state import State as State
@@ -99,6 +100,7 @@ _HOMES = {
     "runtime.opening": ("open_connections",),
     "runtime.protocols": ("BaseServiceProtocol", "DocumentsDatabaseProtocol"),
     "runtime.runner": ("run",),
+    "runtime.secrets": ("SecretsBackend",),
     "runtime.settings": ("Settings",),
     "runtime.state": ("Event", "State"),
     "runtime.status": ("ConnectionStatus", "Transition"),

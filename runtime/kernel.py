@@ -296,8 +296,9 @@ class Kernel:
         connections = (*self.connections.values(), *self.leaving)
         for connection in connections:
             self._settle(connection)
+        if not self.closed:
+            self.secrets.backend.close()
         self.closed = True
-        self.secrets.backend.close()
         self.announcer.flush_log()
         for connection in connections:
             connection._wake()  # noqa: SLF001

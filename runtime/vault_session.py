@@ -200,44 +200,31 @@ class VaultSession:
         raise refusal
 
     def _meaning(self, error: Exception, at: str, login: str) -> VaultRefused:
-        address = self._settings.address
+        """What an answer of the server's means; `at`: what was asked, `login`: with what."""
+        vault, forbidden, unreachable = f"Vault at {self._settings.address}", False, False
         match type(error).__name__:
             case "Forbidden" | "Unauthorized" | "InvalidRequest" if login:
-                return VaultRefused(
-                    f"Vault at {address} does not accept {login}",
-                    f"Give it {login} that is valid, or see whether it has expired",
-                    forbidden=True,
-                )
+                problem = f"{vault} does not accept {login}"
+                cure = f"Give it {login} that is valid, or see whether it has expired"
+                forbidden = True
             case "Forbidden" | "Unauthorized":
-                return VaultRefused(
-                    f"Vault at {address} forbids {at}",
-                    "Let the policy of the token, or of the role, read it",
-                    forbidden=True,
-                )
+                problem = f"{vault} forbids {at}"
+                cure, forbidden = "Let the policy of the token, or of the role, read it", True
             case "InvalidPath" if login:
-                return VaultRefused(
-                    f"Vault at {address} has nothing at {at} to log in with",
-                    "Mend `namespace`, or `auth_mount`",
-                )
+                problem = f"{vault} has nothing at {at} to log in with"
+                cure = "Mend `namespace`, or `auth_mount`"
             case "InvalidPath":
-                return VaultRefused(
-                    f"Vault at {address} has nothing at {at}",
-                    "Write the secret, or mend `mount` or the reference",
-                )
+                problem = f"{vault} has nothing at {at}"
+                cure = "Write the secret, or mend `mount` or the reference"
             case "VaultDown" | "VaultNotInitialized":
-                return VaultRefused(
-                    f"Vault at {address} is sealed, not initialised or in maintenance",
-                    "Unseal it, or see its log",
-                    unreachable=True,
-                )
+                problem = f"{vault} is sealed, not initialised or in maintenance"
+                cure, unreachable = "Unseal it, or see its log", True
             case "RateLimitExceeded":
-                return VaultRefused(
-                    f"Vault at {address} limits our rate",
-                    "Raise `refresh`, or its quota",
-                    unreachable=True,
-                )
+                problem = f"{vault} limits our rate"
+                cure, unreachable = "Raise `refresh`, or its quota", True
             case name:
-                return VaultRefused(f"Vault at {address} fails at {at} ({name})", "See its log")
+                problem, cure = f"{vault} fails at {at} ({name})", "See its log"
+        return VaultRefused(problem, cure, forbidden=forbidden, unreachable=unreachable)
 
     def _unreachable(self, error: Exception) -> VaultRefused:
         import requests  # noqa: PLC0415

@@ -11,11 +11,12 @@ from uuid import uuid4
 
 import pytest
 from prometheus_client import CollectorRegistry
+from pymongo.errors import PyMongoError
 from pymongo_sockets import UNCLOSED_BY_PYMONGO
 from settings_files import mongo, settings
 from stacks import STACKS, Stack
 
-from moorings import open_connections
+from moorings import MongoProvider, PyMongoProvider, Signal, open_connections
 from moorings.providers.local_host import sleep
 
 if TYPE_CHECKING:
@@ -304,4 +305,93 @@ def test_a_failed_login_heals_within_the_refresh(account: Account, stack: Stack)
             assert await until(main.is_ready, "ready again") < 3.0
 
     account.change_password()
+    stack.run(main)
+
+
+# -- the driver -----------------------------------------------------------------------------------
+
+
+async def many_at_once(database: Any, number: int = 8) -> list[BaseException]:
+    """Calls that need more connections than there are; what they fail with."""
+    failed: list[BaseException] = []
+
+    async def call() -> None:
+        try:
+            # Held by the server for a while, so that no two of them share a connection.
+            await database.things.find_one({"$where": "sleep(100) || true"})
+        except PyMongoError as error:
+            failed.append(error)
+
+    if type(database).__module__.startswith("moorings"):
+        import trio
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(number):
+                nursery.start_soon(call)
+    else:
+        import asyncio
+
+        await asyncio.gather(*(call() for _ in range(number)))
+    return failed
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_a_driver_says_when_a_new_connection_is_refused(account: Account, stack: Stack) -> None:
+    account.admin.app.things.insert_one({})
+    signals: list[Signal] = []
+    provider = {"mongo": MongoProvider, "pymongo": PyMongoProvider}[stack.backend]("main")
+
+    async def main() -> None:
+        one = provider.settings_model(
+            url=f"{account.server.url}?authSource=admin",
+            database_name="app",
+            username=account.name,
+            password=account.password,
+            options={"heartbeatFrequencyMS": 500},  # the calls that fail wait for the next one
+        )
+        client = await provider.open(one, signals.append)
+        try:
+            await provider.verify(client)
+            assert Signal.REFUSED not in signals
+            await in_thread(account.change_password)
+            failed = await many_at_once(provider.database(client))
+            assert failed
+            await until(lambda: Signal.REFUSED in signals, "the signal")
+        finally:
+            await provider.close(client)
+
+    stack.run(main)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_when_the_pool_has_to_grow_the_new_secret_is_gone_by_at_once(
+    account: Account, stack: Stack
+) -> None:
+    """The driver then throws its pool away: not without a gap, but within the second."""
+    account.admin.app.things.insert_one({})
+    ready_at: list[float] = []
+
+    def observe(transition: Any) -> None:
+        if transition.target == "ready":
+            ready_at.append(time.monotonic())
+
+    async def main() -> None:
+        one = connection(account, stack)
+        one["default"]["security"]["secrets"]["provider"]["refresh"] = 1000.0
+        provider = one["default"]["database"]["documents"]["main"]["provider"]
+        provider["options"] = {"heartbeatFrequencyMS": 500}  # held calls wait for the next one
+        async with open_connections(
+            one, metrics=CollectorRegistry(), observers=[observe]
+        ) as manager:
+            main = manager["main"]
+            database = await manager.get_database()
+            await in_thread(account.change_password)
+            await in_thread(account.write)
+            began = time.monotonic()
+            await many_at_once(database)
+            await until(lambda: main.generation == 2 and main.is_ready(), "healed")
+            # Swapped before the driver said more, or by the episode that followed.
+            assert ready_at[-1] - began < 1.0
+            assert not await many_at_once(await manager.get_database())
+
     stack.run(main)

@@ -33,6 +33,7 @@ FROM_MOORINGS = [
     "Secret",
     "SecretReference",
     "SecretUnavailable",
+    "SecretsBackend",
     "Settings",
     "SettingsError",
     "SettingsProblem",
