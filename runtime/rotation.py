@@ -185,12 +185,17 @@ class Rotation:
                 return False  # the usual case, for which nothing is validated
         try:
             resolved = self._kernel.secrets.substituted(settings, values)
-        except SettingsError as error:
-            if connection.state is State.READY and self._unusable.get(connection) != values:
-                logger.warning("connection %r keeps its client: %s", connection.name, error)
-            self._unusable[connection] = values
+        except Exception as error:  # noqa: BLE001 - a model's own bug crashes episodes, not us
+            self._tell_unusable(connection, values, error)
             return False
         return actor.unresolved or client is None or resolved != client.settings
+
+    def _tell_unusable(self, connection: Connection, values: Values, error: Exception) -> None:
+        """Say once of the same secrets that they are of no use; of a bug nothing but its name."""
+        if connection.state is State.READY and self._unusable.get(connection) != values:
+            why = error if isinstance(error, SettingsError) else type(error).__name__
+            logger.warning("connection %r keeps its client: %s", connection.name, why)
+        self._unusable[connection] = values
 
     # -- another client -----------------------------------------------------------------------
 

@@ -501,7 +501,7 @@ def test_every_problem_is_reported_at_once_with_its_own_file_and_layer(
     assert "did you mean 'mongo'?" in said["database.documents.other.backend"]
     assert "greater than or equal to 1" in said[f"{MAIN}.retry.attempts"]
     assert "'background', 'wait' or 'fail_fast'" in said["runtime.startup"]
-    assert "later version" in said["security.secrets.backend"]
+    assert "did you mean 'vault'?" in said["security.secrets.backend"]
     assert "less than or equal to 65535" in said["runtime.exporter.port"]
     assert "did you mean 'port'?" in said["runtime.exporter.prot"]
     assert "Known: secrets" in said["security.cors"]

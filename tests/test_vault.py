@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import threading
@@ -340,3 +341,23 @@ async def test_a_vault_that_is_down_at_the_start_is_a_reason_and_heals(
         vault.sealed = False
         with trio.fail_after(10):
             await manager.get_database()
+
+
+async def test_no_log_shows_what_logs_in_or_what_is_read(
+    world: World, vault: Vault, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With everything at DEBUG, the HTTP client's own log among it."""
+    caplog.set_level(logging.DEBUG)
+    async with world.open_settings(settings(world, vault, refresh=0.1)) as manager:
+        await manager.get_database()
+        token = next(iter(vault.tokens.keys() - {ROOT}))
+        vault.put("database/mongo", password="second-password")
+        with trio.fail_after(10):
+            while manager["db"].generation < 2:
+                await manager["db"].next_change()
+        vault.sealed = True
+        await trio.sleep(0.3)
+    assert "/v1/secret/data/database/mongo" in caplog.text  # the control: it is in there
+    assert "Vault is sealed" not in caplog.text
+    for value in (ROLE_ID, SECRET_ID, token, "first-pässword", "second-password"):
+        assert value not in caplog.text
