@@ -149,9 +149,7 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
             lambda: AsyncMongoClient(url, event_listeners=[monitor], **options)
         )
         monitor.attend(driver, settings.replica_set)
-        return PyMongoHandle(
-            driver, settings.database_name, monitor, settings, expiry(settings)
-        )
+        return PyMongoHandle(driver, settings.database_name, monitor, settings, expiry(settings))
 
     async def _command(self, client: PyMongoHandle, database: str, command: dict[str, Any]) -> None:
         driver = client.driver

@@ -10,8 +10,6 @@ import time
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-import trio
-
 from .actor import Actor
 from .hosts import HostEvent, KernelEnded, current_task, give_up_after
 from .late_hooks import run_late_hooks
@@ -19,6 +17,7 @@ from .measurements import EDGE_INDEX, Measurements
 from .replacement import replace
 from .standing import Standing
 from .state import Event, State, transition
+from .turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,15 +41,14 @@ class Connection(Standing):
 
     __slots__ = (
         "_actor",
-        "_commands",
         "_decided",
         "crashes",
         "hooks",
         "hooks_pending",
         "measurements",
         "provider",
-        "rotating",
         "settings",
+        "turns",
     )
 
     def __init__(
@@ -68,9 +66,8 @@ class Connection(Standing):
         self.crashes: RestartWindow | None = None
         self.hooks: tuple[Hook, ...] = ()
         self.hooks_pending: Client | None = None  # late hooks run on it: nobody is handed it
-        self.rotating: trio.CancelScope | None = None  # the secrets' command: others go first
+        self.turns = Turns()
         self._actor: Actor | None = None
-        self._commands: trio.Lock | None = None
         self._decided: HostEvent | None = None  # for those who wait: ready, or never
 
     # -- the handle ---------------------------------------------------------------------------
@@ -192,22 +189,9 @@ class Connection(Standing):
         if self._kernel.closing:
             raise self.not_ready("is closing")
         try:
-            await self._kernel.host.command(self.serialised, command)
+            await self._kernel.host.command(self.turns.take, command)
         except KernelEnded as ended:
             raise self.not_ready("is closing") from ended
-
-    async def serialised(self, command: Callable[[], Awaitable[None]]) -> None:
-        """Run a command when those before it are over. In trio."""
-        if self.rotating is not None:
-            self.rotating.cancel()
-        if self._commands is None:
-            self._commands = trio.Lock()
-        async with self._commands:
-            await command()
-
-    def is_commanded(self) -> bool:
-        """Whether a command is under way."""
-        return self._commands is not None and self._commands.locked()
 
     async def _start(self) -> None:
         self.check_kept()

@@ -89,7 +89,7 @@ async def remove(connection: Connection) -> None:
     """Stop a connection that was let go, and have the kernel forget it. In trio."""
     # At once, and again when a command that was under way, and may have started it, is over.
     await connection._kernel.supervisor.terminate_child(connection.name)
-    await connection.serialised(partial(_forget, connection))
+    await connection.turns.take(partial(_forget, connection))
 
 
 async def _forget(connection: Connection) -> None:

@@ -184,7 +184,7 @@ class Reloader:
             if connection.state is State.STOPPED:
                 stopped.add(name)
             try:
-                await connection.serialised(partial(renew, connection, wanted[name]))
+                await connection.turns.take(partial(renew, connection, wanted[name]))
                 self._owed.discard(name)
             except ConnectionNotReady as error:
                 failed.add(name)
@@ -194,7 +194,7 @@ class Reloader:
             for name in changes.restarted:
                 if name in providers:
                     going = partial(move, kept[name], wanted[name], providers[name])
-                    self._begin(name, partial(kept[name].serialised, going))
+                    self._begin(name, partial(kept[name].turns.take, going))
                     self._owed.discard(name)
                 else:
                     nursery.start_soon(renew_one, name)

@@ -205,18 +205,13 @@ class Rotation:
 
     async def _rotate(self, connection: Connection, values: Values) -> None:
         """Swap a ready connection's client, unless a command is under way; commands go first."""
-        if connection.is_commanded() or connection.rotating is not None:
-            return  # the next look finds out what came of it
-        with trio.CancelScope() as scope:
-            await connection.serialised(partial(self._replace, connection, values, scope))
+        # Whatever becomes of it, the next look finds out.
+        await connection.turns.take_if_free(partial(self._replace, connection, values))
 
-    async def _replace(
-        self, connection: Connection, values: Values, scope: trio.CancelScope
-    ) -> None:
+    async def _replace(self, connection: Connection, values: Values) -> None:
         actor = connection._actor
         if actor is None or connection.state is not State.READY or connection.gone:
             return
-        connection.rotating = scope
         try:
             await replace(actor)
         except ConnectionNotReady as error:
@@ -229,8 +224,6 @@ class Rotation:
                 connection.name,
                 connection.generation,
             )
-        finally:
-            connection.rotating = None
 
     def _failed(self, connection: Connection, values: Values, error: ConnectionNotReady) -> None:
         if connection.state is not State.READY or self._kernel.closing:
