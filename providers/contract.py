@@ -1,8 +1,8 @@
 """What a document-database backend has to do. It knows no states, no retries and no clock.
 
 The runtime calls a provider from one connection's actor, one call at a time per client (an old
-client may be closed while its successor is opened), bounds every call, and decides what an error
-means only by asking `classify`.
+client may be closed while its successor is opened, and `probe` runs beside the others), bounds
+every call, and decides what an error means only by asking `classify`.
 """
 
 from __future__ import annotations

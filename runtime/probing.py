@@ -51,6 +51,8 @@ async def _probe(actor: Actor, client: Client) -> None:
     gate = kernel.gate(connection.provider.endpoint(client.settings))
     await gate.enter_soon()
     try:
+        if not _still(actor, client):
+            return  # others were before us for that long
         failure = await _tried(actor, client)
     except Exception as bug:  # noqa: BLE001 - in the provider: the actor raises it
         if _still(actor, client):

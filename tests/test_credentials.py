@@ -318,7 +318,7 @@ async def many_at_once(database: Any, number: int = 8) -> list[BaseException]:
     async def call() -> None:
         try:
             # Held by the server for a while, so that no two of them share a connection.
-            await database.things.find_one({"$where": "sleep(100) || true"})
+            await database.held.find_one({"$where": "sleep(100) || true"})
         except PyMongoError as error:
             failed.append(error)
 
@@ -337,7 +337,7 @@ async def many_at_once(database: Any, number: int = 8) -> list[BaseException]:
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_driver_says_when_a_new_connection_is_refused(account: Account, stack: Stack) -> None:
-    account.admin.app.things.insert_one({})
+    account.admin.app.held.insert_one({})
     signals: list[Signal] = []
     provider = {"mongo": MongoProvider, "pymongo": PyMongoProvider}[stack.backend]("main")
 
@@ -368,7 +368,7 @@ def test_when_the_pool_has_to_grow_the_new_secret_is_gone_by_at_once(
     account: Account, stack: Stack
 ) -> None:
     """The driver then throws its pool away: not without a gap, but within the second."""
-    account.admin.app.things.insert_one({})
+    account.admin.app.held.insert_one({})
     ready_at: list[float] = []
 
     def observe(transition: Any) -> None:
