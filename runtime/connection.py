@@ -11,13 +11,13 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .actor import Actor
+from .command_turns import CommandTurns
 from .hosts import HostEvent, KernelEnded, current_task, give_up_after
 from .late_hooks import run_late_hooks
 from .measurements import EDGE_INDEX, Measurements
 from .replacement import replace
 from .standing import Standing
 from .state import Event, State, transition
-from .turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -66,7 +66,7 @@ class Connection(Standing):
         self.crashes: RestartWindow | None = None
         self.hooks: tuple[Hook, ...] = ()
         self.hooks_pending: Client | None = None  # late hooks run on it: nobody is handed it
-        self.turns = Turns()
+        self.turns = CommandTurns()
         self._actor: Actor | None = None
         self._decided: HostEvent | None = None  # for those who wait: ready, or never
 

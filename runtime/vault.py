@@ -178,7 +178,7 @@ class VaultSecrets(SecretsBackend):
             try:
                 return await self._exchange(lambda session: session.renew(login.token))
             except VaultRefused as error:
-                if not error.forbidden:  # it cannot be reached, say: the token may still be good
+                if error.unreachable:  # the token may still be good
                     return login
         return await self._exchange(lambda session: session.log_in())
 

@@ -239,15 +239,14 @@ class VaultSession:
                 )
             case requests.exceptions.Timeout():
                 problem, cure = f"Vault at {address} did not answer within {seconds:g} s", _MEND
-            case requests.exceptions.JSONDecodeError():
-                problem, cure = f"{address} does not answer as Vault does", _MEND
             case requests.exceptions.RequestException():
                 problem, cure = f"Vault at {address} cannot be reached", _MEND
             case OSError():  # not the network's: those are requests' own
                 problem = f"Vault at {address} was not asked: `ca_file` cannot be used"
                 cure = "Set it to a file of authorities in PEM that may be read"
             case _:
-                problem, cure = f"{address} does not answer as Vault does", _MEND
+                problem = f"Vault at {address} cannot be asked with these settings"
+                cure = "Write `address` and what logs in in plain ASCII"
         return VaultRefused(problem, cure, unreachable=True)
 
 

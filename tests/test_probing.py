@@ -202,6 +202,26 @@ async def test_what_a_probe_finds_after_the_end_of_its_client_does_not_count(
             assert manager["db"].state is State.STOPPED
 
 
+async def test_a_probe_that_waited_for_its_turn_asks_whether_it_is_wanted(
+    probed: World, autojump_clock: MockClock
+) -> None:
+    """Probes count among the attempts at a time."""
+    one = {"max_concurrent_connects": 1}
+    async with probed.open("db", "other", health=OFTEN, runtime=one) as manager:
+        await manager.wait_ready()
+        while not probed["db"].count("probe"):
+            await trio.sleep(0.1)
+        gate = manager.kernel.gate("server")
+        assert gate.enter_nowait()
+        await trio.sleep(30)
+        assert probed["db"].count("probe") == 1
+        await manager.stop("db")
+        gate.leave()
+        await trio.sleep(5)
+        assert probed["db"].count("probe") == 1
+        assert counted(probed, "probes_total") == 1
+
+
 async def test_the_block_ends_in_the_middle_of_a_probe(
     probed: World, autojump_clock: MockClock
 ) -> None:

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from moorings.errors import SecretUnavailable, SettingsError
 from moorings.providers.references import Secret, SecretReference
 from moorings.runtime import secrets_local as secrets_module
+from moorings.runtime.redaction import Redactor
+from moorings.runtime.resolver import Resolver
 from moorings.runtime.secrets import resolve_settings
 from moorings.runtime.secrets_local import (
     MAX_BYTES,
@@ -309,3 +311,8 @@ async def test_what_the_model_refuses_as_a_whole_is_said_of_the_table() -> None:
     (problem,) = caught.value.problems
     assert problem.key == "provider"
     assert "the URL is the password" in problem.problem
+
+
+async def test_a_resolver_leaves_settings_without_references_as_they_are() -> None:
+    settings = Plain()
+    assert await Resolver(EnvSecrets({}), Redactor()).resolve(settings) is settings

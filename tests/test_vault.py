@@ -212,6 +212,37 @@ async def test_a_sealed_server_is_said_and_heals(vault: Vault) -> None:
     assert await password(secrets) == "first-pässword"
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (429, "limits our rate. Raise `refresh`"),
+        (500, "fails at secret/data/database/mongo (InternalServerError). See its log"),
+        (501, "is sealed, not initialised"),
+    ],
+)
+async def test_other_refusals_are_said(vault: Vault, status: int, said: str) -> None:
+    secrets = backend(vault)
+    await password(secrets)
+    vault.status = status
+    assert said in await refusal(secrets)
+
+
+async def test_a_login_is_kept_while_the_server_is_sealed(vault: Vault) -> None:
+    """Though it was to be renewed by then: it may still be good."""
+    clock = Clock()
+    secrets = by_role(vault, clock)
+    await password(secrets)
+    vault.sealed, clock.now = True, 3000
+    assert "sealed" in await refusal(secrets)
+    vault.sealed = False
+    assert await password(secrets) == "first-pässword"
+    assert (vault.count("renew"), vault.count("login")) == (1, 1)
+
+
+async def test_what_cannot_be_sent_is_said(vault: Vault) -> None:
+    assert "in plain ASCII" in await refusal(backend(vault, token="hvs.€"))
+
+
 async def test_a_server_that_is_down_is_said(vault: Vault) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -49,6 +49,7 @@ class Vault:
     sealed: bool = False
     silent: bool = False  # accepts, and never answers
     garbage: bool = False  # answers as another web server would
+    status: int | None = None  # answers with this
     calls: list[str] = field(default_factory=list)
     server: ThreadingHTTPServer | None = None
     thread: threading.Thread | None = None
@@ -100,6 +101,8 @@ class Vault:
             self._woken.wait()
         if self.sealed:
             return 503, {"errors": ["Vault is sealed"]}
+        if self.status is not None:
+            return self.status, {"errors": ["as told"]}
         if self.namespace != headers.get("X-Vault-Namespace"):
             return 404, {"errors": ["no handler for route. route entry not found."]}
         for prefix, wanted, name in _ROUTES:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Command = Callable[[], Awaitable[None]]
 
 
-class Turns:
+class CommandTurns:
     """Who may change a connection now."""
 
     __slots__ = ("_giving_way", "_lock")
