@@ -69,7 +69,9 @@ async def _probe(actor: Actor, client: Client) -> None:
         client.refused = False
     elif not failure.reason.needs_human:
         logger.debug("connection %r: probe: %s", connection.name, failure.text)
-    elif not await kernel.rotation.has_newer(connection) and not client.refused:
+    elif await kernel.rotation.has_newer(connection) or not _still(actor, client):
+        return  # others are tried, or have taken over by now
+    elif not client.refused:
         client.refused = True
         logger.warning(
             "connection %r: fresh connections are refused (%s), while the open ones still work: "
