@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from contextlib import suppress
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
-from moorings.errors import FailureReason, SecretUnavailable
+from moorings.errors import ConnectionNotReady, FailureReason, SecretUnavailable
 from moorings.providers.contract import Signal
 from moorings.runtime.state import State
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from moorings.runtime.connection import Connection
     from moorings.runtime.manager import ConnectionManager
 
+SLOW = pytest.mark.slow
 PASSWORD = {"password": {"path": "db", "key": "password"}}
 
 
@@ -436,3 +439,58 @@ async def test_time_is_not_spent_without_news(
         calls = len(world["db"].calls)
         await trio.sleep(100)
         assert len(world["db"].calls) == calls
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(20), *(pytest.param(n, marks=SLOW) for n in range(20, 400))]
+)
+async def test_whatever_happens_the_newest_secret_is_gone_by_in_the_end(  # noqa: C901 - a list
+    world: World, safe: Safe, autojump_clock: MockClock, seed: int
+) -> None:
+    """Commands, signals, faults and rotations at random moments; every client is closed once."""
+    random = Random(seed)
+    server = world["db"]
+    accepted = {"one"}
+
+    async def log_in() -> None:
+        await trio.sleep(random.choice([0.0, 0.0, 0.5, 1.5]))
+        if server.client.settings.password.get_secret_value() not in accepted:
+            raise world.Fault(FailureReason.AUTH)
+
+    async def meddle(manager: ConnectionManager) -> None:
+        for step in range(25):
+            await trio.sleep(random.random() * 2)
+            what = random.randrange(8)
+            with suppress(ConnectionNotReady), trio.move_on_after(random.random() * 4):
+                match what:
+                    case 0 | 1:
+                        safe.put(f"secret {seed} {step}")
+                    case 2:
+                        accepted.add(safe.values["db", "password"])
+                    case 3:
+                        safe.error = random.choice([None, None, KeyError("x")])
+                    case 4:
+                        server.client.tell(random.choice(list(Signal)))
+                    case 5:
+                        server.from_now_on("ping", random.choice([None, None, world.fail()]))
+                    case 6:
+                        await getattr(manager, random.choice(["stop", "start", "restart"]))("db")
+                    case _:
+                        await manager.get_database(timeout=1.0)
+
+    server.from_now_on("verify", log_in)
+    brisk = {"backoff_initial": 0.5, "backoff_max": 2.0}
+    async with opened(world, refresh=1.0, supervision=brisk) as manager:
+        await manager.get_database()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(meddle, manager)
+            nursery.start_soon(meddle, manager)
+        server.from_now_on("ping")
+        safe.error = None
+        accepted.add(safe.values["db", "password"])
+        await manager.start("db")
+        await trio.sleep(100)
+        assert manager["db"].state is State.READY
+        (client,) = (client for client in server.clients if not client.closed)
+        assert client.settings.password.get_secret_value() == safe.values["db", "password"]
+        assert manager.database() == ("database", client.number)
