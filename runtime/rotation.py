@@ -25,8 +25,6 @@ from .replacement import replace
 from .state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from pydantic import SecretStr
 
     from ..providers.references import SecretReference
@@ -35,12 +33,15 @@ if TYPE_CHECKING:
     from .kernel import Kernel
     from .secrets import Found
 
-    Values = dict[SecretReference, SecretStr]
+    Given = dict[str, SecretReference]  # by the settings' field, as all of these are
+    Values = dict[str, SecretStr]
 
 logger = logging.getLogger("moorings")
 
 JITTER = 0.1
 """The share by which looks differ from the backend's `refresh`: processes do not look together."""
+AT_A_TIME = 100
+"""So many connections are compared before others may run."""
 APART = 1.0
 """However often a driver finds its connections refused, looks are so many seconds apart."""
 BACKOFF_INITIAL, BACKOFF_MAX = 1.0, 30.0
@@ -101,10 +102,11 @@ class Rotation:
 
     async def has_newer(self, connection: Connection) -> bool:
         """Look for one connection's secrets now; whether there are others, which are tried then."""
-        wanted = frozenset(references(connection.settings.provider).values())
-        if not wanted:
+        given = references(connection.settings.provider)
+        if not given:
             return False
-        return self._apply(connection, await self._kernel.secrets.find(wanted))
+        found = await self._kernel.secrets.find(frozenset(given.values()))
+        return self._apply(connection, given, found)
 
     # -- one look -----------------------------------------------------------------------------
 
@@ -115,17 +117,17 @@ class Rotation:
             return math.inf
         return jittered(refresh, JITTER, kernel.random)
 
-    def _watched(self) -> dict[Connection, Collection[SecretReference]]:
+    def _watched(self) -> dict[Connection, Given]:
         """The connections with references."""
         return {
-            connection: found.values()
+            connection: given
             for connection in self._kernel.connections.values()
-            if (found := references(connection.settings.provider))
+            if (given := references(connection.settings.provider))
         }
 
     async def _look(self) -> None:
         watched = self._watched()
-        wanted = frozenset(reference for of in watched.values() for reference in of)
+        wanted = frozenset(reference for given in watched.values() for reference in given.values())
         if not wanted:
             return
         found = await self._kernel.secrets.find(wanted)
@@ -133,18 +135,18 @@ class Rotation:
         for told in (self._pauses, self._unusable):
             for connection in told.keys() - watched.keys():
                 del told[connection]
-        for connection in watched:
-            self._apply(connection, found)
+        for number, (connection, given) in enumerate(watched.items(), 1):
+            self._apply(connection, given, found)
+            if number % AT_A_TIME == 0:
+                await trio.lowlevel.checkpoint()
 
-    def _tell_failing(
-        self, watched: dict[Connection, Collection[SecretReference]], found: Found
-    ) -> None:
+    def _tell_failing(self, watched: dict[Connection, Given], found: Found) -> None:
         """One warning when a backend begins to fail those who are ready; the others say it."""
         used = {
             reference
-            for connection, of in watched.items()
+            for connection, given in watched.items()
             if connection.state is State.READY
-            for reference in of
+            for reference in given.values()
         }
         failing = {r: e for r, e in found.items() if isinstance(e, SecretUnavailable) and r in used}
         new = [error for reference, error in failing.items() if reference not in self._failing]
@@ -155,16 +157,15 @@ class Rotation:
             logger.info("secrets can be resolved again")
         self._failing = frozenset(failing)
 
-    def _apply(self, connection: Connection, found: Found) -> bool:
+    def _apply(self, connection: Connection, given: Given, found: Found) -> bool:
         """Let one connection have what was found, if that is news for it; whether it is."""
-        actor = connection._actor
-        values: Values = {}
-        for reference in references(connection.settings.provider).values():
-            value = found.get(reference)
-            if value is None or isinstance(value, SecretUnavailable):
+        actor, values = connection._actor, {}
+        for name, reference in given.items():
+            value = found[reference]
+            if isinstance(value, SecretUnavailable):
                 return False
-            values[reference] = value
-        if actor is None or not self._is_news(actor, values):
+            values[name] = value
+        if actor is None or not self._is_news(actor, given, values):
             self._pauses.pop(connection, None)
             return False
         if connection.state is State.FAILED:
@@ -173,18 +174,20 @@ class Rotation:
             self._kernel.spawn(self._rotate, connection, values)
         return True
 
-    def _is_news(self, actor: Actor, values: Values) -> bool:
+    def _is_news(self, actor: Actor, given: Given, values: Values) -> bool:
         """Whether the actor's client was made, or tried, with other secrets."""
         connection, client = actor.connection, actor.client
-        settings = connection.settings.provider
         if not actor.unresolved:
             if client is None:
                 return False  # parked after a crash: it is not for secrets that it waits
-            given = references(settings).items()
-            if all(getattr(client.settings, name, None) == values[of] for name, of in given):
+            if all(getattr(client.settings, n, None) == value for n, value in values.items()):
                 return False  # the usual case, for which nothing is validated
+        settings = connection.settings.provider
+        if references(settings) != given:
+            return False  # a reload has come between: the next look knows
         try:
-            resolved = self._kernel.secrets.substituted(settings, values)
+            found = {given[name]: value for name, value in values.items()}
+            resolved = self._kernel.secrets.substituted(settings, found)
         except Exception as error:  # noqa: BLE001 - a model's own bug crashes episodes, not us
             self._tell_unusable(connection, values, error)
             return False
