@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from . import mongo_url
 from .mongo_options import is_tls, problems
+from .mongo_tls import TlsSettings, driver_options
 from .references import Secret, SecretReference
 
 _FROZEN: Final = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -35,34 +36,6 @@ class MaskedString(str):
 
     def __repr__(self) -> str:
         return "'**********'"
-
-
-class TlsSettings(BaseModel):
-    """TLS in detail. Files are PEM; the key file holds certificate and key.
-
-    Attributes:
-        enabled: whether to use TLS at all.
-        ca_file: the authorities to trust instead of the system's.
-        certificate_key_file: the client's own certificate.
-        crl_file: revoked certificates.
-        allow_invalid_certificates: trust anybody. For tests.
-        allow_invalid_hostnames: trust a certificate for another name. For tests.
-    """
-
-    model_config = _FROZEN
-
-    enabled: bool = True
-    ca_file: str | None = None
-    certificate_key_file: str | None = None
-    crl_file: str | None = None
-    allow_invalid_certificates: bool = False
-    allow_invalid_hostnames: bool = False
-
-    @model_validator(mode="after")
-    def _enabled_if_used(self) -> Self:
-        if not self.enabled and self.model_fields_set - {"enabled"}:
-            raise ValueError("TLS is not enabled, but more is said about it: remove one of both")
-        return self
 
 
 class DriverSettings(BaseModel):
@@ -193,22 +166,7 @@ class DriverSettings(BaseModel):
         return found
 
     def _tls_options(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        match self.tls:
-            case TlsSettings() as tls:
-                found["tls"] = tls.enabled
-                files = {
-                    "tlsCAFile": tls.ca_file,
-                    "tlsCertificateKeyFile": tls.certificate_key_file,
-                    "tlsCRLFile": tls.crl_file,
-                }
-                found |= {name: file for name, file in files.items() if file}
-                if tls.allow_invalid_certificates:
-                    found["tlsAllowInvalidCertificates"] = True
-                if tls.allow_invalid_hostnames:
-                    found["tlsAllowInvalidHostnames"] = True
-            case bool():
-                found["tls"] = self.tls
+        found = driver_options(self.tls)
         if key_password := _plain(self.certificate_key_file_password):
             found["tlsCertificateKeyFilePassword"] = MaskedString(key_password)
         return found

@@ -16,8 +16,8 @@ from moorings.providers.mongo_settings import (
     MaskedString,
     MongoSettings,
     PyMongoSettings,
-    TlsSettings,
 )
+from moorings.providers.mongo_tls import TlsSettings
 from moorings.providers.references import SecretReference, references
 
 REFERENCE = {"path": "database/mongo", "key": "url"}
