@@ -147,7 +147,7 @@ class Commands:
                 self._terminated(command)
             case _:
                 entry = self.book.entries.pop(command.ids[0], None)
-                if entry is not None and self.book.group:
+                if entry is not None:
                     self.book.deleted[command.ids[0]] = entry
                 # Where all ends, one that rests ends with its rest: nobody needs to stop it.
                 rests = not (self.book.group or self.book.ending)

@@ -45,9 +45,10 @@ class Events:
     def saw(self, event: SupervisorEvent) -> None:
         """The supervisor's observer."""
         entry = self.book.entries.get(event.id)
-        if entry is None and isinstance(event, ShuttingDown):
-            # Deleted between its end and that end's turn: the end was first.
-            entry = self.book.deleted.get(event.id)
+        if isinstance(event, ShuttingDown) and (entry is None or not entry.policy.significant):
+            # Deleted between its end and that end's turn, and its id another's, perhaps: the end
+            # was first.
+            entry = self.book.deleted.get(event.id, entry)
         self.told.append(event)
         self.book.log(f"{type(event).__name__} {event.id} {_details(event)}")
         if entry is not None:
