@@ -162,8 +162,12 @@ class Child:
             ended.set()
 
     def is_owed(self) -> bool:
-        """Whether it was stopped for a sibling's sake, and is still to be started."""
-        return self.state is ChildState.RESTARTING and self.end_pending is None
+        """Whether it was stopped for a sibling's sake, and is still to be started.
+
+        One that rests in its own task (within its own budget) starts by itself.
+        """
+        resting = self.state is ChildState.RESTARTING and self.task is None
+        return resting and self.end_pending is None
 
     def is_waiting(self) -> bool:
         """Whether it waits out its backoff."""

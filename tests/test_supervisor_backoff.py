@@ -425,6 +425,23 @@ async def test_a_rest_is_not_begun_when_the_end_comes_while_the_others_stop(
     assert trio.current_time() == pytest.approx(4)
 
 
+async def test_who_rests_within_its_own_budget_is_started_by_nobody_else(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    """A group that goes on without the one it waited for starts those it owes, and only those."""
+    async with open_supervisor(name="s", strategy=Strategy.ONE_FOR_ALL, intensity=5) as supervisor:
+        await supervisor.start_child(family.spec("owed"))
+        await supervisor.start_child(family.spec("awaited", backoff=TEN))
+        await family.crash("awaited")
+        await supervisor.start_child(family.spec("own", backoff=TEN, intensity=5, period=100.0))
+        await family.crash("own")
+        await supervisor.terminate_child("awaited")
+        await trio.sleep(1)
+        assert family.runs == {"owed": 2, "awaited": 1, "own": 1}
+        await trio.sleep(10)
+        assert family.runs == {"owed": 2, "awaited": 1, "own": 2}
+
+
 @GROUPS
 async def test_a_siblings_restart_begins_another_life(
     family: Family, strategy: Strategy, autojump_clock: MockClock
