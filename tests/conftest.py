@@ -26,6 +26,7 @@ pytest_plugins = [
     "family",
     "mongod_fixtures",
     "processes",
+    "proxy",
     "pymongo_sockets",
     "safe",
     "scripted",

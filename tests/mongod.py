@@ -27,7 +27,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 HOST: Final = "127.0.0.1"
 
@@ -213,11 +213,17 @@ class ReplicaSet:
         hosts = ",".join(member.address for member in self.members)
         return f"mongodb://{hosts}/?replicaSet={self.name}"
 
-    def initiate(self, election_timeout_ms: int) -> ReplicaSet:
-        """Make the members a set, and wait until it has a primary and all others follow."""
+    def initiate(
+        self, election_timeout_ms: int, addresses: Sequence[str] | None = None
+    ) -> ReplicaSet:
+        """Make the members a set, and wait until it has a primary and all others follow.
+
+        `addresses`: where others reach the members, each other included; None: where they are.
+        """
+        hosts = addresses or [member.address for member in self.members]
         config = {
             "_id": self.name,
-            "members": [{"_id": i, "host": m.address} for i, m in enumerate(self.members)],
+            "members": [{"_id": i, "host": host} for i, host in enumerate(hosts)],
             "settings": {
                 "electionTimeoutMillis": election_timeout_ms,
                 "heartbeatIntervalMillis": min(500, election_timeout_ms // 2),
@@ -333,8 +339,13 @@ class Spares:
 
 def start_set(running: list[Mongod], members: int, election_timeout_ms: int) -> ReplicaSet:
     """Start a replica set, and enter its members in `running`."""
+    return start_members(running, members).initiate(election_timeout_ms)
+
+
+def start_members(running: list[Mongod], members: int) -> ReplicaSet:
+    """Start what is to be a replica set once it is initiated; enter them in `running`."""
     name = f"rs{uuid4().hex[:6]}"
     started = [_launched(running, "--replSet", name) for _ in range(members)]
     for member in started:
         member.wait_started()
-    return ReplicaSet(name, started).initiate(election_timeout_ms)
+    return ReplicaSet(name, started)
