@@ -22,6 +22,7 @@ from pymongo.errors import (
     NetworkTimeout,
     NotPrimaryError,
     OperationFailure,
+    ProtocolError,
     PyMongoError,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
@@ -205,7 +206,9 @@ def _classify_group(
 
 
 def _of_driver(error: PyMongoError) -> FailureReason | None:
-    if error.has_error_label(_OVERLOADED):
+    # The driver itself puts the label on whatever fails while it opens a connection, a refused or
+    # a silent one, too: there it says no more than that it may help to wait.
+    if error.has_error_label(_OVERLOADED) and not isinstance(error, ConnectionFailure):
         return FailureReason.OVERLOAD
     # The first that fits: subclasses stand before their bases.
     return next((reason(error) for kind, reason in _CLASSES if isinstance(error, kind)), None)
@@ -276,6 +279,8 @@ _CLASSES: Final[tuple[tuple[type[PyMongoError], Callable[[Any], FailureReason | 
     (ConnectionFailure, lambda error: _of_text(str(error)) or FailureReason.NETWORK),
     (ExecutionTimeout, lambda _: FailureReason.TIMEOUT),
     (OperationFailure, lambda error: _CODES.get(error.code)),
+    # What arrived is no reply of a MongoDB server to what we asked.
+    (ProtocolError, lambda _: FailureReason.NETWORK),
     (ConfigurationError, _of_configuration),
     (InvalidName, lambda _: FailureReason.CONFIG),
     (EncryptionError, lambda error: _classify(error.cause, frozenset())),

@@ -22,6 +22,7 @@ from pymongo.errors import (
     NetworkTimeout,
     NotPrimaryError,
     OperationFailure,
+    ProtocolError,
     PyMongoError,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
@@ -50,6 +51,12 @@ def selection(message: str, *servers: str) -> ServerSelectionTimeoutError:
 
 def server_error(text: str) -> str:
     return f"AutoReconnect('h:27017: {text} {TIMEOUTS}')"
+
+
+def labelled(error: PyMongoError) -> PyMongoError:
+    """As the driver labels whatever fails while it opens a connection, since PyMongo 4.16."""
+    error._add_error_label("SystemOverloadedError")
+    return error
 
 
 REFUSED = server_error("[Errno 111] Connection refused")
@@ -88,6 +95,9 @@ NO_PRIMARY = 'No replica set members match selector "Primary()"'
         (OperationFailure("operation exceeded time limit", 262), FailureReason.TIMEOUT),
         (OperationFailure("rejected", 1, {"errorLabels": ["SystemOverloadedError"]}),
          FailureReason.OVERLOAD),
+        (labelled(AutoReconnect("h:1: [Errno 111] Connection refused")), FailureReason.REFUSED),
+        (labelled(NetworkTimeout("h:1: timed out")), FailureReason.TIMEOUT),
+        (ProtocolError("Got response id 2 but expected 1"), FailureReason.NETWORK),
         (ExecutionTimeout("operation exceeded time limit", 50), FailureReason.TIMEOUT),
         (NetworkTimeout("h:1: timed out"), FailureReason.TIMEOUT),
         (NotPrimaryError("not primary"), FailureReason.TOPOLOGY),

@@ -12,10 +12,11 @@ import re
 import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote_plus
 
 import pytest
 from prometheus_client import CollectorRegistry
+from secrecy import PASSWORD, USER, leaks
 from settings_files import mongo, settings, write
 
 from moorings import ConnectionNotReady, SettingsError, open_connections
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
     from moorings import Transition
 
 pytestmark = pytest.mark.mongod
-
-# Every character that a URL gives a meaning to, and pieces between them that nothing else contains:
-# what is not escaped falls apart, and its pieces pass for a host, a port or an option.
-PASSWORD = "Zq7x@Vx9w/Kj4m:Tp2r%+é?Qn8s#Wb5k"
-USER = "secretive"
 
 PROGRAM = """
 import logging, os, traceback
@@ -82,16 +78,6 @@ async def main(connections):
 """
 
 PAGES = ("/", "/connections", "/readyz", "/startupz", "/livez", "/metrics")
-
-
-def leaks(text: str, password: str = PASSWORD) -> set[str]:
-    """What of `password` can be found in `text`: whole, encoded, escaped, or in pieces."""
-    spellings = {password, quote(password), quote(password, safe=""), quote_plus(password)}
-    spellings |= {repr(password)[1:-1], json.dumps(password)[1:-1], ascii(password)[1:-1]}
-    spellings |= {piece for piece in re.split(r"[^A-Za-z0-9]+", password) if len(piece) > 3}
-    # Whatever becomes of its case: a host's name is written in lower case.
-    found = text.casefold()
-    return {spelling for spelling in spellings if spelling.casefold() in found}
 
 
 @dataclass(frozen=True)

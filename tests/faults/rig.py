@@ -1,0 +1,183 @@
+"""Where cells are tried: real servers, proxies before them, and the hand that makes them fail.
+
+Everything that blocks is done by one thread for all: a server ends with the thread that started
+it, and the loop that a cell runs in is not to be held up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio.to_thread
+from mongod import Mongod, ReplicaSet, servers, start_members, start_server
+from proxy import Proxies, Proxy
+from secrecy import PASSWORD, USER
+
+from .vocabulary import TIMEOUT, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .vocabulary import Fault
+
+T = TypeVar("T")
+
+ELECTION_MS = 3000
+"""Longer than it takes to see a silent primary, `stale_after`: what comes first has to be certain."""
+
+
+class Keeper:
+    """The one thread that starts, kills and freezes servers."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(1, "keeper")
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Run `function` in the keeper's thread, and wait."""
+        return self._threads.submit(function).result()
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """The same, in a task of any loop."""
+        return await anyio.to_thread.run_sync(self._threads.submit(function).result)
+
+    def end(self) -> None:
+        self._threads.shutdown()
+
+
+@dataclass
+class Rig:
+    """One place to try cells at.
+
+    Attributes:
+        url: what the connection is told, without credentials.
+        credentials: further settings of its provider.
+        strikes: how each fault that is possible here begins, by its name.
+        heal: ends any of them.
+    """
+
+    keeper: Keeper
+    url: str
+    strikes: dict[str, Callable[[], object]]
+    heal: Callable[[], object]
+    credentials: dict[str, Any] = field(default_factory=dict)
+    patience: dict[str, Any] = field(default_factory=dict)
+    """Tables of settings that differ from the usual."""
+
+
+def network(keeper: Keeper, server: Mongod, proxy: Proxy) -> Rig:
+    """A server behind a proxy that fails."""
+
+    def refuse() -> None:
+        proxy.refuse()
+        proxy.cut()
+
+    return Rig(
+        keeper,
+        f"mongodb://{proxy.address}/?authSource=admin",
+        {
+            "refuse": refuse,
+            "cut": proxy.cut,
+            "blackhole": proxy.blackhole,
+            "delay": lambda: proxy.delay(3 * TIMEOUT),
+            "slow": lambda: proxy.delay(TIMEOUT / 5),
+            "throttle": lambda: proxy.throttle(64.0),
+            "half-open": proxy.half_open,
+            "corrupt": proxy.corrupt,
+            "corrupt bodies": lambda: proxy.corrupt(header=False),
+        },
+        proxy.heal,
+        credentials={"username": USER, "password": PASSWORD},
+    )
+
+
+def standalone(keeper: Keeper, server: Mongod) -> Rig:
+    """A server that fails itself."""
+
+    def heal() -> None:
+        if server.process is None:
+            server.start()
+        else:
+            server.thaw()
+
+    return Rig(
+        keeper,
+        f"{server.url}?authSource=admin",
+        {"SIGKILL": server.kill, "SIGSTOP": server.freeze},
+        heal,
+        credentials={"username": USER, "password": PASSWORD},
+    )
+
+
+def replica_set(keeper: Keeper, members: ReplicaSet, before: list[Proxy]) -> Rig:
+    """Three members that reach each other, and are reached, through proxies."""
+    hosts = ",".join(proxy.address for proxy in before)
+
+    def step_down() -> None:
+        with members.primary().client() as admin:
+            admin.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
+
+    def isolate() -> None:
+        before[members.members.index(members.primary())].blackhole()
+
+    def part() -> None:
+        for proxy in before:
+            proxy.blackhole()
+
+    def heal() -> None:
+        for proxy in before:
+            proxy.heal()
+        for member in members.members:
+            if member.process is None:
+                member.start()
+
+    return Rig(
+        keeper,
+        f"mongodb://{hosts}/?replicaSet={members.name}",
+        {
+            "step-down": step_down,
+            "death of the primary": lambda: members.primary().kill(),
+            "isolation of the primary": isolate,
+            "partition": part,
+        },
+        heal,
+        # An episode outlives an election, and so does a hook a handover.
+        patience={"retry": {"attempts": 20}},
+    )
+
+
+@contextlib.contextmanager
+def server_with_password(keeper: Keeper) -> Iterator[Mongod]:
+    """A server that demands credentials, `USER` and `PASSWORD`."""
+    with kept(keeper) as running:
+        server = keeper.call(lambda: start_server(running, "--auth"))
+        with server.client() as client:  # the localhost exception: the first user needs no login
+            client.admin.command("createUser", USER, pwd=PASSWORD, roles=["root"])
+        yield server
+
+
+@contextlib.contextmanager
+def set_behind_proxies(keeper: Keeper, proxies: Proxies) -> Iterator[Rig]:
+    """A replica set whose members know each other by their proxies' addresses."""
+    with kept(keeper) as running:
+        members = keeper.call(lambda: start_members(running, 3))
+        before = [proxies.before(member.port) for member in members.members]
+        members.initiate(ELECTION_MS, [proxy.address for proxy in before])
+        yield replica_set(keeper, members, before)
+
+
+@contextlib.contextmanager
+def kept(keeper: Keeper) -> Iterator[list[Mongod]]:
+    """As `servers`, but ended in the keeper's thread, which they were started in."""
+    stack = contextlib.ExitStack()
+    try:
+        yield stack.enter_context(servers())
+    finally:
+        keeper.call(stack.close)
+
+
+def rigs_of(place: Place, fault: Fault) -> str:
+    """The name of the fixture for faults of this place."""
+    return {Place.NETWORK: "network", Place.SERVER: "server", Place.SET: "members"}[fault.place]
