@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-prometheus test-odms test-faults soak-supervision \
+.PHONY: help run test test-prometheus test-odms test-faults soak-faults soak-supervision \
 	explore-actor planted-bugs mutants coverage check bench clean
 
 help: ## show this help
@@ -55,6 +55,11 @@ test-odms: $(VENV)/.dev $(VENV)/beanie1/.created $(VENV)/beanie2/.created ## Bea
 
 test-faults: $(VENV)/.dev ## faults, elections, a thousand lives, uvloop; takes minutes
 	$(BIN)/python -m pytest -m slow
+
+MINUTES ?= 30
+SEED ?=
+soak-faults: $(VENV)/.dev ## 50 connections, a replica set, all that can fail (MINUTES=30 SEED=)
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 SEEDS ?= 100000
 soak-supervision: $(VENV)/.dev ## random supervision trees against OTP's rules (SEEDS=100000)

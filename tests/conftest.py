@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 pytest_plugins = [
     "asyncio_fixtures",
     "family",
+    "fault_fixtures",
     "mongod_fixtures",
     "processes",
-    "proxy",
     "pymongo_sockets",
     "safe",
     "scripted",

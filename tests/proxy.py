@@ -15,6 +15,7 @@ block. A control method returns once what it says is in force. What the proxy do
 | `corrupt()` | what the server says has every bit flipped | the same |
 
 `refuse`, `blackhole`, `delay`, `throttle` and `corrupt` last until the next of them or `heal`.
+The fixture that hands proxies out, `proxy_factory`, is in `fault_fixtures.py`.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ import struct
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-import pytest
 import trio
 
 if TYPE_CHECKING:
@@ -358,10 +358,3 @@ def proxies() -> Iterator[Proxies]:
         yield kept
     finally:
         kept.close()
-
-
-@pytest.fixture
-def proxy_factory() -> Iterator[Any]:
-    """Puts proxies before servers, for the length of a test."""
-    with proxies() as kept:
-        yield kept.before

@@ -54,7 +54,7 @@ def server_error(text: str) -> str:
 
 
 def labelled(error: PyMongoError) -> PyMongoError:
-    """As the driver labels whatever fails while it opens a connection, since PyMongo 4.16."""
+    """As the driver labels whatever fails while it opens a connection."""
     error._add_error_label("SystemOverloadedError")
     return error
 

@@ -7,7 +7,6 @@ The control: with redaction switched off the same search finds it.
 
 from __future__ import annotations
 
-import json
 import re
 import traceback
 from dataclasses import dataclass, field

@@ -55,7 +55,7 @@ class Entered:
     reasons: frozenset[str]
 
     def __str__(self) -> str:
-        return f"{self.state} ({', '.join(sorted(self.reasons)) or '–'})"
+        return f"{self.state} ({', '.join(sorted(self.reasons)) or '-'})"
 
 
 def collapsed(entered: Iterable[Entered]) -> list[Entered]:

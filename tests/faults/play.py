@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import traceback
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 import anyio
 from prometheus_client import CollectorRegistry
 from pymongo.errors import AutoReconnect
+from secrecy import PASSWORD, USER
 
 from moorings import ConnectionNotReady, open_connections
 
@@ -29,9 +30,9 @@ from .vocabulary import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
-    from moorings import Connection, ConnectionManager
+    from moorings import Connection
 
     from .rig import Rig
     from .vocabulary import Cell
@@ -43,7 +44,10 @@ LOOK = 0.005
 
 
 class Gate:
-    """A hook that waits, or fails, while it is told to; then it uses the database."""
+    """A hook that waits, or fails, while it is told to; then it uses the database.
+
+    When it fails, its error tells what nobody may be shown.
+    """
 
     def __init__(self) -> None:
         self.holding = self.broken = False
@@ -54,7 +58,7 @@ class Gate:
         while self.holding:
             await anyio.sleep(LOOK)
         if self.broken:
-            raise AutoReconnect("a hook says so")
+            raise AutoReconnect(f"cannot use mongodb://{USER}:{quote_plus(PASSWORD)}@host/")
         await database.command("ping")
 
 
@@ -110,12 +114,12 @@ class Play:
 
     async def follow(self) -> None:
         """Wait for what the fault does, end it, and wait for what comes then."""
-        pings = self.connection.measurements.pings
         during = [step.state for step in self.cell.during]
         if during:
             await self.until(lambda: self._states()[: len(during)] == during)
         else:
-            await self.until(lambda: self.connection.measurements.pings >= pings + 3)
+            tries = self._tries()
+            await self.until(lambda: self._tries() >= tries + 3)
         self.show()
         await self.rig.keeper.run(self.rig.heal)
         self.healed = time.monotonic()
@@ -170,6 +174,11 @@ class Play:
                 seen = " → ".join(map(str, collapsed(self.trace.since(self.position))))
                 raise AssertionError(f"{self.cell}: not within {PATIENCE:g} s; so far {seen}")
             await anyio.sleep(LOOK)
+
+    def _tries(self) -> int:
+        """Pings, and attempts that failed."""
+        measurements = self.connection.measurements
+        return measurements.pings + measurements.connect_failures
 
     def _states(self) -> list[str]:
         return [one.state for one in collapsed(self.trace.since(self.position))]

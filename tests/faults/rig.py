@@ -12,21 +12,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio.to_thread
-from mongod import Mongod, ReplicaSet, servers, start_members, start_server
-from proxy import Proxies, Proxy
+from mongod import servers, start_members, start_server
 from secrecy import PASSWORD, USER
 
-from .vocabulary import TIMEOUT, Place
+from .vocabulary import TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .vocabulary import Fault
+    from mongod import Mongod, ReplicaSet
+    from proxy import Proxies, Proxy
 
 T = TypeVar("T")
 
 ELECTION_MS = 3000
-"""Longer than it takes to see a silent primary, `stale_after`: what comes first has to be certain."""
+"""Longer than a silent primary goes unseen: what comes first has to be certain."""
 
 
 class Keeper:
@@ -53,9 +53,11 @@ class Rig:
 
     Attributes:
         url: what the connection is told, without credentials.
-        credentials: further settings of its provider.
         strikes: how each fault that is possible here begins, by its name.
         heal: ends any of them.
+        credentials: further settings of the connection's provider.
+        patience: tables of settings that differ from the usual.
+        reached: blocks until a connection has come, where that can be told.
     """
 
     keeper: Keeper
@@ -64,10 +66,10 @@ class Rig:
     heal: Callable[[], object]
     credentials: dict[str, Any] = field(default_factory=dict)
     patience: dict[str, Any] = field(default_factory=dict)
-    """Tables of settings that differ from the usual."""
+    reached: Callable[[], object] = lambda: None
 
 
-def network(keeper: Keeper, server: Mongod, proxy: Proxy) -> Rig:
+def network(keeper: Keeper, proxy: Proxy) -> Rig:
     """A server behind a proxy that fails."""
 
     def refuse() -> None:
@@ -90,6 +92,7 @@ def network(keeper: Keeper, server: Mongod, proxy: Proxy) -> Rig:
         },
         proxy.heal,
         credentials={"username": USER, "password": PASSWORD},
+        reached=lambda: proxy.wait_accepted(1),
     )
 
 
@@ -176,8 +179,3 @@ def kept(keeper: Keeper) -> Iterator[list[Mongod]]:
         yield stack.enter_context(servers())
     finally:
         keeper.call(stack.close)
-
-
-def rigs_of(place: Place, fault: Fault) -> str:
-    """The name of the fixture for faults of this place."""
-    return {Place.NETWORK: "network", Place.SERVER: "server", Place.SET: "members"}[fault.place]

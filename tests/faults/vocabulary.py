@@ -101,7 +101,8 @@ class Cell:
 
     Attributes:
         during: the states entered while the fault lasts, and the fault lasts until they were.
-            Rounds of `connecting` and `failed` count once. None at all: it lasts three pings.
+            Rounds of `connecting` and `failed` count once. None at all: it lasts three pings, or
+            three attempts that fail.
         after: the states entered once it is over.
         moved: how far each counter moves, from the strike on. All others that count something
             bad stay where they are.

@@ -1,0 +1,157 @@
+"""Closing never takes longer than its bound, whatever the server does not do.
+
+Dead, frozen, cut off, or silent from the first handshake on; on every stack; while calls of the
+application are stuck. By `stop()`, and by the end of the block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+import trio
+from faults.play import settings
+from faults.vocabulary import SHUTDOWN, Place, World
+from prometheus_client import CollectorRegistry
+from pymongo.errors import PyMongoError
+from pymongo_sockets import UNCLOSED_BY_PYMONGO
+
+from moorings import State, open_connections
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fault_fixtures import Rigs
+    from faults.rig import Rig
+
+    from moorings import Connection, ConnectionManager
+
+pytestmark = [
+    pytest.mark.mongod,
+    pytest.mark.filterwarnings(UNCLOSED_BY_PYMONGO),
+    pytest.mark.usefixtures("pymongo_sockets_collected"),
+]
+
+SLACK = 1.0
+"""Seconds for a busy machine."""
+STUCK = 3
+SOON = 10.0
+
+
+@dataclass(frozen=True)
+class Silence:
+    """How the server does not answer.
+
+    Attributes:
+        place: where it happens.
+        strike: the fault's name there.
+        from_the_start: before the connection is there.
+    """
+
+    place: Place
+    strike: str
+    from_the_start: bool = False
+
+
+DEAD = Silence(Place.SERVER, "SIGKILL")
+FROZEN = Silence(Place.SERVER, "SIGSTOP")
+PARTITIONED = Silence(Place.NETWORK, "blackhole")
+MID_HANDSHAKE = Silence(Place.NETWORK, "blackhole", from_the_start=True)
+
+SILENCES = {
+    "dead": DEAD,
+    "frozen": FROZEN,
+    "partitioned": PARTITIONED,
+    "mid-handshake": MID_HANDSHAKE,
+}
+
+
+def run(world: World, body: Callable[[], Awaitable[Any]]) -> None:
+    if world is World.TRIO:
+        trio.run(body)
+    else:
+        asyncio.run(body())  # type: ignore[arg-type]
+
+
+@dataclass
+class Stuck:
+    """Calls of an application's that do not come back."""
+
+    begun: int = 0
+    errors: list[str] = field(default_factory=list)
+
+    async def write(self, database: Any) -> None:
+        self.begun += 1
+        try:
+            await database.things.insert_one({})
+        except PyMongoError as error:
+            self.errors.append(type(error).__name__)
+
+
+async def fallen_silent(
+    connections: ConnectionManager, rig: Rig, silence: Silence, tasks: anyio.abc.TaskGroup
+) -> Connection:
+    """The connection, once its server has fallen silent and calls are under way."""
+    connection = connections["main"]
+    if silence.from_the_start:
+        await rig.keeper.run(rig.reached)
+        return connection
+    database = await connection.get_database(timeout=SOON)
+    await rig.keeper.run(rig.strikes[silence.strike])
+    stuck = Stuck()
+    for _ in range(STUCK):
+        tasks.start_soon(stuck.write, database)
+    while stuck.begun < STUCK:
+        await anyio.lowlevel.checkpoint()
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("silence", "place", "world", "how"),
+    [
+        pytest.param(
+            silence,
+            silence.place,
+            world,
+            how,
+            id=f"{name}-{world.name.lower()}-{how}",
+            marks=() if (name, how) == ("frozen", "leave") else pytest.mark.slow,
+        )
+        for name, silence in SILENCES.items()
+        for world in World
+        for how in ("stop", "leave")
+    ],
+)
+@pytest.mark.usefixtures("faulty", "nothing_left")
+def test_closing_is_bounded(
+    silence: Silence, place: Place, world: World, how: str, rigs: Rigs
+) -> None:
+    rig = rigs(place)
+    took = []
+
+    async def body() -> None:
+        if silence.from_the_start:
+            await rig.keeper.run(rig.strikes[silence.strike])
+        mapping = settings(rig, world)
+        async with anyio.create_task_group() as tasks:
+            async with open_connections(mapping, metrics=CollectorRegistry()) as connections:
+                connection = await fallen_silent(connections, rig, silence, tasks)
+                began = time.monotonic()
+                if how == "stop":
+                    await connection.stop()
+                    took.append(time.monotonic() - began)
+                    assert connection.state is State.STOPPED
+            took.append(time.monotonic() - began)
+            tasks.cancel_scope.cancel()
+
+    async def bounded() -> None:
+        with anyio.fail_after(2 * SOON):
+            await body()
+
+    run(world, bounded)
+    print(f"closing took {took[0]:.2f} s")
+    assert took[0] <= SHUTDOWN + SLACK
