@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Transition:
         target: the state that was entered.
         status: the snapshot after the step.
         cause: the error behind the step, where there was one. Its text may hold credentials:
-            show `status.error` instead.
+            show `status.error` instead, as this object's own `repr` does.
     """
 
     connection: str
@@ -60,4 +60,4 @@ class Transition:
     event: Event
     target: State
     status: ConnectionStatus
-    cause: BaseException | None = None
+    cause: BaseException | None = field(default=None, repr=False)

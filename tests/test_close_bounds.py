@@ -155,3 +155,39 @@ def test_closing_is_bounded(
     run(world, bounded)
     print(f"closing took {took[0]:.2f} s")
     assert took[0] <= SHUTDOWN + SLACK
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "world"), [(Place.SERVER, world) for world in World])
+@pytest.mark.usefixtures("faulty", "nothing_left")
+def test_all_connections_together_close_within_the_runtimes_bound(
+    place: Place, world: World, rigs: Rigs
+) -> None:
+    """Each of them may take longer by itself: all of them together may not."""
+    rig = rigs(place)
+    mapping = settings(rig, world)
+    documents = mapping["default"]["database"]["documents"]
+    patient = documents["main"] | {"supervision": {"shutdown": 3 * SOON}}
+    documents |= dict.fromkeys(("main", "second", "third", "fourth"), patient)
+    mapping["default"]["runtime"] = {"shutdown_timeout": SHUTDOWN}
+    took = 0.0
+
+    async def body() -> None:
+        nonlocal took
+        async with anyio.create_task_group() as tasks:
+            async with open_connections(mapping, metrics=CollectorRegistry()) as connections:
+                await connections.wait_ready(timeout=SOON)
+                databases = [connections.database(name) for name in connections]
+                await rig.keeper.run(rig.strikes[FROZEN.strike])
+                stuck = Stuck()
+                for database in databases:
+                    tasks.start_soon(stuck.write, database)
+                while stuck.begun < len(databases):
+                    await anyio.lowlevel.checkpoint()
+                began = time.monotonic()
+            took = time.monotonic() - began
+            tasks.cancel_scope.cancel()
+
+    run(world, body)
+    print(f"closing {len(documents)} took {took:.2f} s")
+    assert took <= SHUTDOWN + SLACK

@@ -84,7 +84,7 @@ def network(keeper: Keeper, proxy: Proxy) -> Rig:
             "cut": proxy.cut,
             "blackhole": proxy.blackhole,
             "delay": lambda: proxy.delay(3 * TIMEOUT),
-            "slow": lambda: proxy.delay(TIMEOUT / 5),
+            "slow": lambda: proxy.delay(TIMEOUT / 10),
             "throttle": lambda: proxy.throttle(64.0),
             "half-open": proxy.half_open,
             "corrupt": proxy.corrupt,
