@@ -48,7 +48,7 @@ def faulty_server(keeper: Keeper) -> Iterator[Mongod]:
 @pytest.fixture(scope="session")
 def faulty_set(keeper: Keeper) -> Iterator[Rig]:
     """A replica set behind proxies, to be had from `rigs`."""
-    with proxies() as kept, set_behind_proxies(keeper, kept) as rig:
+    with set_behind_proxies(keeper) as rig:
         yield rig
 
 
@@ -68,6 +68,7 @@ def rigs(keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Any]:
                 case Place.SERVER:
                     found = standalone(keeper, request.getfixturevalue("faulty_server"))
             stack.callback(keeper.call, found.heal)
+            keeper.call(found.settled)
             return found
 
         yield rig

@@ -214,11 +214,16 @@ class ReplicaSet:
         return f"mongodb://{hosts}/?replicaSet={self.name}"
 
     def initiate(
-        self, election_timeout_ms: int, addresses: Sequence[str] | None = None
+        self,
+        election_timeout_ms: int,
+        addresses: Sequence[str] | None = None,
+        heartbeat_timeout: int = 10,
     ) -> ReplicaSet:
         """Make the members a set, and wait until it has a primary and all others follow.
 
         `addresses`: where others reach the members, each other included; None: where they are.
+        `heartbeat_timeout`: how long, in seconds, a candidate waits for what a silent primary says
+        to its election. The default is the server's.
         """
         hosts = addresses or [member.address for member in self.members]
         config = {
@@ -227,6 +232,7 @@ class ReplicaSet:
             "settings": {
                 "electionTimeoutMillis": election_timeout_ms,
                 "heartbeatIntervalMillis": min(500, election_timeout_ms // 2),
+                "heartbeatTimeoutSecs": heartbeat_timeout,
             },
         }
         with self.members[0].client() as client:

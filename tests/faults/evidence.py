@@ -63,14 +63,10 @@ def collapsed(entered: Iterable[Entered]) -> list[Entered]:
     kept: list[Entered] = []
     for one in entered:
         kept.append(one)
-        if _two_rounds([k.state for k in kept[-4:]]):
-            first, second = kept[-3], kept[-1]
-            kept[-3:] = [Entered(first.state, first.at, first.reasons | second.reasons)]
+        if [k.state for k in kept[-3:]] == ["failed", "connecting", "failed"]:
+            first = kept[-3]
+            kept[-3:] = [Entered(first.state, first.at, first.reasons | one.reasons)]
     return kept
-
-
-def _two_rounds(states: list[str]) -> bool:
-    return states == ["connecting", "failed"] * 2
 
 
 def counters(registry: CollectorRegistry, name: str) -> dict[str, float]:

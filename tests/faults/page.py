@@ -12,6 +12,7 @@ from .vocabulary import (
     HOOK_TIMEOUT,
     INTERVAL,
     RETRY_MAX,
+    SET_ATTEMPTS,
     SHUTDOWN,
     TIMEOUT,
     At,
@@ -37,8 +38,8 @@ object that a program holds is still the one that serves. The password of the se
 one is searched for in all that a row shows and logs.
 
 The connections here are impatient: a ping every {INTERVAL:g} s with a timeout of {TIMEOUT:g} s,
-lost after {FAILURES} misses; {ATTEMPTS} attempts an episode (20 with a replica set), at most
-{RETRY_MAX:g} s apart; a long backoff of {BACKOFF_MAX:g} s at most; hooks bounded by
+lost after {FAILURES} misses; {ATTEMPTS} attempts an episode ({SET_ATTEMPTS} with a replica set),
+at most {RETRY_MAX:g} s apart; a long backoff of {BACKOFF_MAX:g} s at most; hooks bounded by
 {HOOK_TIMEOUT:g} s, closing by {SHUTDOWN:g} s. With your settings, the bounds are yours.
 """
 

@@ -59,7 +59,7 @@ class Gate:
             await anyio.sleep(LOOK)
         if self.broken:
             raise AutoReconnect(f"cannot use mongodb://{USER}:{quote_plus(PASSWORD)}@host/")
-        await database.command("ping")
+        await database.things.find_one({})
 
 
 @dataclass

@@ -13,20 +13,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio.to_thread
 from mongod import servers, start_members, start_server
+from proxy_process import remote_proxies
 from secrecy import PASSWORD, USER
 
-from .vocabulary import TIMEOUT
+from .vocabulary import SET_ATTEMPTS, TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mongod import Mongod, ReplicaSet
-    from proxy import Proxies, Proxy
+    from proxy import Proxy
+    from proxy_process import RemoteProxy
 
 T = TypeVar("T")
 
 ELECTION_MS = 3000
 """Longer than a silent primary goes unseen: what comes first has to be certain."""
+HEARTBEAT_TIMEOUT = 2
+"""Seconds for which a candidate waits for what a silent primary says to that."""
 
 
 class Keeper:
@@ -58,6 +62,7 @@ class Rig:
         credentials: further settings of the connection's provider.
         patience: tables of settings that differ from the usual.
         reached: blocks until a connection has come, where that can be told.
+        settled: blocks until nothing is left of what has happened here before.
     """
 
     keeper: Keeper
@@ -67,6 +72,7 @@ class Rig:
     credentials: dict[str, Any] = field(default_factory=dict)
     patience: dict[str, Any] = field(default_factory=dict)
     reached: Callable[[], object] = lambda: None
+    settled: Callable[[], object] = lambda: None
 
 
 def network(keeper: Keeper, proxy: Proxy) -> Rig:
@@ -114,13 +120,14 @@ def standalone(keeper: Keeper, server: Mongod) -> Rig:
     )
 
 
-def replica_set(keeper: Keeper, members: ReplicaSet, before: list[Proxy]) -> Rig:
+def replica_set(keeper: Keeper, members: ReplicaSet, before: list[RemoteProxy]) -> Rig:
     """Three members that reach each other, and are reached, through proxies."""
     hosts = ",".join(proxy.address for proxy in before)
 
     def step_down() -> None:
         with members.primary().client() as admin:
-            admin.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
+            # By force: a member that has handed over a moment ago is no candidate as yet.
+            admin.admin.command("replSetStepDown", 3, secondaryCatchUpPeriodSecs=1, force=True)
 
     def isolate() -> None:
         before[members.members.index(members.primary())].blackhole()
@@ -147,7 +154,8 @@ def replica_set(keeper: Keeper, members: ReplicaSet, before: list[Proxy]) -> Rig
         },
         heal,
         # An episode outlives an election, and so does a hook a handover.
-        patience={"retry": {"attempts": 20}},
+        patience={"retry": {"attempts": SET_ATTEMPTS}},
+        settled=members.wait_settled,
     )
 
 
@@ -162,13 +170,15 @@ def server_with_password(keeper: Keeper) -> Iterator[Mongod]:
 
 
 @contextlib.contextmanager
-def set_behind_proxies(keeper: Keeper, proxies: Proxies) -> Iterator[Rig]:
+def set_behind_proxies(keeper: Keeper) -> Iterator[Rig]:
     """A replica set whose members know each other by their proxies' addresses."""
     with kept(keeper) as running:
         members = keeper.call(lambda: start_members(running, 3))
-        before = [proxies.before(member.port) for member in members.members]
-        members.initiate(ELECTION_MS, [proxy.address for proxy in before])
-        yield replica_set(keeper, members, before)
+        # Not in this process, whose sockets are counted: members connect as they please.
+        with remote_proxies([member.port for member in members.members]) as before:
+            addresses = [proxy.address for proxy in before]
+            members.initiate(ELECTION_MS, addresses, HEARTBEAT_TIMEOUT)
+            yield replica_set(keeper, members, before)
 
 
 @contextlib.contextmanager

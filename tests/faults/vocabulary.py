@@ -14,10 +14,12 @@ TIMEOUT: Final = 0.5
 FAILURES: Final = 2
 RETRY_MAX: Final = 0.2
 ATTEMPTS: Final = 2
+SET_ATTEMPTS: Final = 30
 BACKOFF_MAX: Final = 1.0
 HOOK_TIMEOUT: Final = 1.0
 SHUTDOWN: Final = 1.0
-"""The settings of every cell's connection, in seconds; two misses, two attempts an episode."""
+"""The settings of every cell's connection, in seconds; two misses, two attempts an
+episode, or as many as an election may take where there is a set."""
 
 
 class At(StrEnum):
