@@ -7,15 +7,20 @@ writes one document after the other through it, whatever becomes of the connecti
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import sys
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
+import sniffio
+import trio
 from prometheus_client import CollectorRegistry
 from pymongo.errors import PyMongoError
 
@@ -24,6 +29,8 @@ from moorings import open_connections
 from .holdings import count
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from moorings import Connection, ConnectionManager
 
 PAUSE: Final = 0.25
@@ -56,9 +63,9 @@ class Worker:
             await going.wait()
             self.number += 1
             try:
-                with anyio.fail_after(PATIENCE):
+                async with patience():
                     await self.held.things.insert_one({"_id": f"{self.name}-{self.number}"})
-            except (PyMongoError, TimeoutError) as error:
+            except (PyMongoError, TimeoutError, trio.TooSlowError) as error:
                 self.failed.append(self.number)
                 self.errors[type(error).__name__] += 1
             finally:
@@ -69,6 +76,21 @@ class Worker:
         """Whether its connection serves, and still by the handle that it holds."""
         ready = self.connection.is_ready()
         return ready and self.connection.database() is self.held
+
+
+@asynccontextmanager
+async def patience() -> AsyncIterator[None]:
+    """Bounds one write.
+
+    Not by anyio in asyncio: it cancels until the task has ended, and PyMongo's asynchronous client
+    then leaves its topology locked (on Python 3.11), for ever.
+    """
+    if sniffio.current_async_library() == "trio":
+        with trio.fail_after(PATIENCE):
+            yield
+        return
+    async with asyncio.timeout(PATIENCE):
+        yield
 
 
 class Going:
@@ -132,6 +154,7 @@ async def obey(manager: ConnectionManager, workers: list[Worker], going: Going) 
             case "written":
                 say(workers={w.name: [w.number, w.failed] for w in workers})
             case _:
+                await going.pause()
                 return
 
 
@@ -172,5 +195,7 @@ def say(**what: Any) -> None:
 
 
 if __name__ == "__main__":
+    # What becomes of connections is told in numbers; crashes, and clients that do not close, not.
+    logging.basicConfig(level=logging.ERROR)
     stack, connections, url = sys.argv[1:]
     anyio.run(partial(main, stack, int(connections), url), backend=STACKS[stack][1])
