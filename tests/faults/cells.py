@@ -264,7 +264,7 @@ CELLS: Final = (
     ),
     *gone("SIGKILL", lost="network", given_up="refused timeout", seen=PUSHED),
     *gone("SIGSTOP", lost="timeout", given_up="timeout", seen=UNSEEN, misses=MISSED),
-    *passing("step-down", lost="network", seen=PUSHED, back=ELECTION),
+    *passing("step-down", lost="network", seen=PUSHED, back=ELECTION, replaced=Handle.EITHER),
     *passing(
         "death of the primary",
         lost="network",

@@ -61,7 +61,7 @@ def _metrics(cell: Cell, outcome: Outcome) -> Iterator[str]:
 
 
 def _identity(cell: Cell, outcome: Outcome) -> Iterator[str]:
-    same = cell.handle is Handle.SAME
+    same = outcome.same if cell.handle is Handle.EITHER else cell.handle is Handle.SAME
     if outcome.same is not same:
         yield f"handle: not {cell.handle}"
     first = cell.at in {At.STARTING, At.CONNECTING, At.FAILED}

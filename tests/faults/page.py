@@ -117,5 +117,10 @@ def _of(count: Count) -> str:
 
 
 def _replaced(handle: Handle) -> str:
-    fails = "`restart()` fails, the old client stays"
-    return fails if handle is Handle.SAME else "`restart()` gives a new one"
+    match handle:
+        case Handle.SAME:
+            return "`restart()` fails, the old client stays"
+        case Handle.NEW:
+            return "`restart()` gives a new one"
+        case Handle.EITHER:
+            return "a new one if `restart()` returns, which depends on how soon a primary is found"

@@ -75,6 +75,9 @@ class Handle(StrEnum):
     """The one that was there before, or that the first hook was given."""
     NEW = "a new one"
     """That of the client which `restart()` has made."""
+    EITHER = "either"
+    """It depends on which comes first, a new primary or the hook's bound, whether `restart()` has
+    made one."""
 
 
 @dataclass(frozen=True)
