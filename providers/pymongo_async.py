@@ -23,7 +23,7 @@ from .mongo_settings import PyMongoSettings
 from .threads import ClientExecutor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from pymongo import AsyncMongoClient
     from pymongo.asynchronous.database import AsyncDatabase
@@ -44,6 +44,7 @@ class PyMongoHandle:
         monitor: listens to the driver.
         settings: what it was made with.
         certificate_expiry: when the client's own certificate expires, in Unix seconds, if known.
+        stuck: commands of ours that were cancelled, and go on all the same.
     """
 
     driver: AsyncMongoClient[dict[str, Any]] = field(repr=False)
@@ -51,6 +52,15 @@ class PyMongoHandle:
     monitor: MongoMonitor
     settings: PyMongoSettings = field(repr=False)
     certificate_expiry: float | None = None
+    stuck: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
+
+
+class DriverStuck(RuntimeError):
+    """A client does not let its calls be cancelled any more: only another one helps.
+
+    Seen with Python 3.11, where PyMongo leaves its topology locked when calls that wait for a
+    server are cancelled twice in a row, as anyio (and so Starlette) does until a task has ended.
+    """
 
 
 class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
@@ -97,6 +107,18 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
                 )
         finally:
             await _close(driver, CLOSE_SECONDS)
+
+    async def ping(self, client: PyMongoHandle) -> None:
+        """As that of every MongoDB; its cancellation waits for the driver 0.1 s at most.
+
+        Raises:
+            DriverStuck: an earlier command would not end. No outage: the client has to go.
+        """
+        await _abandonable(client, super().ping(client))
+
+    async def verify(self, client: PyMongoHandle) -> None:
+        """As that of every MongoDB; errors and cancellation as `ping`."""
+        await _abandonable(client, super().verify(client))
 
     def database(self, client: PyMongoHandle) -> AsyncDatabase[dict[str, Any]]:
         """The `AsyncDatabase`."""
@@ -158,7 +180,25 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
 
 
 _AGAIN: Final = 0.1
-"""How long a second `close` may take, in seconds."""
+"""How long a second `close` may take, or the end of what was cancelled, in seconds."""
+
+
+async def _abandonable(client: PyMongoHandle, work: Coroutine[Any, Any, None]) -> None:
+    """Await `work`, but not for ever if it ignores its cancellation: the runtime waits for us."""
+    if client.stuck:
+        work.close()
+        raise DriverStuck("the driver did not let an earlier command be cancelled")
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait({task}, timeout=_AGAIN)
+        if not task.done():
+            client.stuck.add(task)
+            task.add_done_callback(client.stuck.discard)
+        raise
+    task.result()
 
 
 def _check_host(name: str) -> None:
