@@ -88,7 +88,12 @@ class DocumentsDatabaseBase(ABC):
 
     @abstractmethod
     async def ping(self, client: Any) -> None:
-        """Return if the server answers; raise what the driver raises if it does not."""
+        """Return if the server answers; raise what the driver raises if it does not.
+
+        May wait for one, up to `command_timeout`, as long as one may still answer: what is raised
+        early is known early. While connections wait for their next attempt, one of them per
+        endpoint is pinged again a quarter of a second after each failure.
+        """
 
     @abstractmethod
     async def verify(self, client: Any) -> None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from .mongo_base import MongoDBProvider, made
 from .mongo_certificates import expiry
-from .mongo_commands import DRAIN_SHARE, SHARE, bounded, close_bounded
+from .mongo_commands import DRAIN_SHARE, SHARE, close_bounded
 from .mongo_host import Host, current_host
+from .mongo_patience import Patience
 from .mongo_settings import MongoSettings
 from .threads import ClientExecutor, ExecutorStatistics
 
@@ -174,10 +175,16 @@ class MongoProvider(MongoDBProvider[MongoHandle]):
 
     async def _command(self, client: MongoHandle, database: str, command: dict[str, Any]) -> None:
         seconds, driver = self.command_timeout, client.driver
+        patience = Patience(driver, seconds)
 
         def send() -> None:
             try:
-                with bounded(driver, seconds):
+                for look in patience.looks():
+                    with look:
+                        _ = driver.is_primary
+                if patience.given_up:
+                    return
+                with patience.bounded():
                     driver[database].command(command, read_preference=driver.read_preference)
             finally:
                 if client.closing.is_set():
@@ -185,7 +192,10 @@ class MongoProvider(MongoDBProvider[MongoHandle]):
                     # PyMongo's, even if the client is closed that moment: so, once more.
                     close_bounded(driver, seconds)
 
-        await client.host.begin(client.lane, send)
+        try:
+            await client.host.begin(client.lane, send)
+        finally:
+            patience.given_up = True  # or the thread would be missing at the next command
 
 
 def _drain_and_close(client: MongoHandle, seconds: float) -> bool:

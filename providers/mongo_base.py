@@ -88,7 +88,8 @@ class MongoDBProvider(DocumentsDatabaseBase, Generic[HandleT]):
     async def ping(self, client: HandleT) -> None:
         """Ask a server that the URL's read preference allows whether it is there.
 
-        With no such server it waits for one, up to `command_timeout`; the driver looks for one
+        With no such server it waits for one, up to `command_timeout`, or until each server that
+        the driver knows of has failed: what waits longer learns nothing. The driver looks for one
         twice a second meanwhile.
         """
         await self._command(client, "admin", PING)

@@ -6,12 +6,13 @@ The same for every driver: PyMongo's two clients share the shape of what is used
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pymongo import AsyncMongoClient, MongoClient
+    from pymongo.errors import ServerSelectionTimeoutError
 
     Driver = MongoClient[dict[str, Any]] | AsyncMongoClient[dict[str, Any]]
 
@@ -23,8 +24,9 @@ DRAIN_SHARE: Final = 0.7
 """The part of `close_timeout` that calls under way have to finish; what is left of `SHARE` is for
 sending pooled sessions home, which takes its time when the server is gone."""
 
-_SELECTION_STEP: Final = 0.5
-"""While it waits for a server, in seconds, PyMongo looks at its own time limit only this often."""
+SELECTION_STEP: Final = 0.5
+"""While it waits for a server, in seconds, PyMongo looks at its own time limit only this often, or
+when it has learned something of a server."""
 
 PING: Final[dict[str, Any]] = {"ping": 1}
 
@@ -52,18 +54,23 @@ def bounded(driver: Driver, seconds: float) -> Iterator[None]:
     try:
         if not driver.topology_description.has_readable_server(driver.read_preference):
             # Or the runtime would cut it off first, and call a refused connection a timeout.
-            seconds = max(seconds - _SELECTION_STEP, seconds / 2)
+            seconds = max(seconds - SELECTION_STEP, seconds / 2)
         with pymongo.timeout(seconds):
             yield
     except ServerSelectionTimeoutError as error:
-        said = [
-            server.error
-            for server in driver.topology_description.server_descriptions().values()
-            if server.error is not None
-        ]
-        if not said:
-            raise
-        raise error from ExceptionGroup("what the servers' own connections met", said)
+        raise_with_causes(error, driver)
+
+
+def raise_with_causes(error: ServerSelectionTimeoutError, driver: Driver) -> NoReturn:
+    """Raise `error`; its cause is what each server's own connection met."""
+    said = [
+        server.error
+        for server in driver.topology_description.server_descriptions().values()
+        if server.error is not None
+    ]
+    if not said:
+        raise error
+    raise error from ExceptionGroup("what the servers' own connections met", said)
 
 
 def close_bounded(driver: MongoClient[dict[str, Any]], seconds: float) -> None:

@@ -124,7 +124,7 @@ _PRECEDENCE: Final = (
 
 _SERVER_ERROR: Final = re.compile(r"error=(\w+\(.*?\))>(?=[,\]])", re.DOTALL)
 _KNOWN_SERVER: Final = re.compile(r"server_type: (?!Unknown)\w+")
-_SELECTION_TAIL: Final = re.compile(r", Timeout: [\d.]+s, Topology Description: .*", re.DOTALL)
+_SELECTION_TAIL: Final = re.compile(r", Timeout: [-\d.e]+s, Topology Description: .*", re.DOTALL)
 _CONFIGURED: Final = re.compile(r" \(configured timeouts: [^)]*\)")
 _FULL_ERROR: Final = re.compile(r", full error: \{.*", re.DOTALL)
 _COMMAND: Final = re.compile(r"(execute command) \{ (\w+):.*", re.DOTALL)

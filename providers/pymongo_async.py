@@ -19,6 +19,7 @@ from .asyncio_job import AsyncioJob
 from .mongo_base import MongoDBProvider, made
 from .mongo_certificates import expiry
 from .mongo_commands import DRAIN_SHARE, LIST_NOTHING, SHARE, bounded
+from .mongo_patience import Patience
 from .mongo_settings import PyMongoSettings
 from .threads import ClientExecutor
 
@@ -175,7 +176,11 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
 
     async def _command(self, client: PyMongoHandle, database: str, command: dict[str, Any]) -> None:
         driver = client.driver
-        with bounded(driver, self.command_timeout):
+        patience = Patience(driver, self.command_timeout)
+        for look in patience.looks():
+            with look:
+                await driver.is_primary
+        with patience.bounded():
             await driver[database].command(command, read_preference=driver.read_preference)
 
 
