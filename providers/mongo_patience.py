@@ -1,4 +1,4 @@
-"""How long a command waits for a MongoDB server that is not there: no longer than one may answer."""
+"""How long a command waits for a MongoDB server that is not there: while one may still answer."""
 
 from __future__ import annotations
 

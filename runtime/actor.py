@@ -1,8 +1,8 @@
 """The actor: one incarnation of a connection, from its start to its stop or crash.
 
 The task, and what others ask of it. How it waits stands in `sleeper`; what it does in each state
-in `episode` (connecting), `vigil` (ready) and `recovery` (failed). No client outlives the actor
-that opened it.
+in `episode` (connecting), `vigil` (ready) and `recovery` (failed), and between two attempts in
+`lookout`. No client outlives the actor that opened it.
 """
 
 # ruff: noqa: SLF001 - the actor is the connection's other half; nobody else changes it
@@ -54,7 +54,7 @@ class Actor(Sleeper):
         stale_after: how long we may be `ready` without proof, in seconds.
         suspected: the present ping was asked for by a driver's event.
         unresolved: the last attempt did not get beyond its references.
-        until: when the long backoff ends, on trio's clock.
+        until: when the present wait for the server ends, on trio's clock.
     """
 
     __slots__ = (
@@ -246,7 +246,10 @@ class Actor(Sleeper):
         self.misses = 0
         self.proof = self.kernel.now()
         schedule_probe(self)
-        self.wake()
+        if self.watching is None:
+            self.wake()
+        else:
+            self.rouse()
 
     def retune(self, old: ConnectionSettings) -> None:
         """Go by the connection's settings, which were `old`, from the next ping or episode on."""

@@ -18,6 +18,7 @@ import trio
 from ..providers.references import references
 from .backoff import decorrelated
 from .client import AttemptFailed, Client, failure_of, timed_out
+from .lookout import wait_for_server
 from .probing import schedule_probe
 from .state import Event
 
@@ -79,9 +80,7 @@ def _retrying(actor: Actor) -> tenacity.AsyncRetrying:
 
     async def nap(seconds: float) -> None:
         # Not a plain sleep: a usable server or a command ends it.
-        actor.connection._note(next_attempt_at=time.time() + seconds)
-        actor.connection.measurements.retry_delay = seconds
-        await actor.park(actor.kernel.now() + seconds)
+        await wait_for_server(actor, seconds)
         if actor.stopping:  # tenacity knows no stop: it would try again
             actor.wake()
             await trio.lowlevel.checkpoint()

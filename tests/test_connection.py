@@ -55,7 +55,8 @@ async def test_from_init_to_ready_and_back_to_stopped(
 async def test_attempts_are_counted_from_one_and_shown(
     world: World, autojump_clock: MockClock
 ) -> None:
-    world["db"].next("ping", world.fail(), world.fail(), world.take(1.0))
+    # Of verification: a ping that failed would be asked again within the nap.
+    world["db"].next("verify", world.fail(), world.fail(), world.take(1.0))
     async with world.open(**FAST, health={"timeout": 5.0}) as manager:
         connection = manager["db"]
         seen = []
@@ -390,7 +391,8 @@ async def test_a_backoff_that_was_cut_short_does_not_interrupt_the_next_attempt(
     autojump_clock: MockClock,
 ) -> None:
     """The timer of the nap is gone with the nap."""
-    world["db"].next("ping", world.fail(), world.take(3.0))
+    # The second one is the nap's own, which waits for the server.
+    world["db"].next("ping", world.fail(), world.hang(), world.take(3.0))
     async with world.open(retry={"initial": 2.0, "max": 2.0}, health={"timeout": 4.0}) as manager:
         await trio.sleep(1)
         world["db"].client.tell(Signal.USABLE)

@@ -121,7 +121,8 @@ async def test_zeros_are_there_from_the_start(world: World, autojump_clock: Mock
 
 
 async def test_values_follow_what_happens(world: World, autojump_clock: MockClock) -> None:
-    world["db"].next("ping", world.fail(), world.succeed, world.fail(FailureReason.OVERLOAD))
+    world["db"].next("verify", world.fail())
+    world["db"].next("ping", world.succeed, world.succeed, world.fail(FailureReason.OVERLOAD))
     async with world.open(health={"interval": 10.0}) as manager:
         await manager.get_database()
 

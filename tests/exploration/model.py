@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 # All are multiples of 0.125, so that sums are exact, and few of those sums are equal: where two
 # timers end in one instant, either may come first.
 INTERVAL, TIMEOUT, FAILURES = 10.5, 2.0, 2
-ATTEMPTS, NAP, BACKOFF = 2, 0.75, 3.375
+ATTEMPTS, NAP, BACKOFF, LOOK = 2, 0.75, 3.375, 0.25
 HOOK_TIMEOUT, CLOSE, LINGER, HEARTBEAT = 4.25, 1.25, 2.0, 0.25
 PERIOD = 30.0
 STALE = INTERVAL + FAILURES * TIMEOUT
@@ -80,7 +80,7 @@ class Model:
     intensity: int = 1
     now: float = 0.0
     state: str = "init"
-    phase: str = ""  # ping, hook, nap; rest, ping; wait, watch, parked
+    phase: str = ""  # ping, hook; rest, ping; wait, watch (a nap, or the backoff); parked
     until: float = math.inf
     attempt: int = 0
     misses: int = 0
@@ -89,8 +89,7 @@ class Model:
     fresh: bool = False
     nudged: bool = False
     heals: bool = True
-    backoff_until: float = math.inf
-    look_at: float = math.inf
+    wait_until: float = math.inf
     hooks: int = 0
     client: Client | None = None
     new: Client | None = None
@@ -201,44 +200,42 @@ class Model:
     def _attempt_failed(self, reason: str) -> None:
         if reason == "auth" or self.attempt == ATTEMPTS:
             self.step("gave_up")
-            self.heals = reason != "auth"
-            self._back_off()
+            self._back_off(heals=reason != "auth")
         else:
-            self.phase, self.until = "nap", self.now + NAP
-            if self.told or self.nudged:
-                self._nap_over()
+            self._wait(NAP, heals=True)
 
-    def _nap_over(self) -> None:
-        self.told, self.nudged = "", False
-        self._attempt()
+    # -- waiting for the next attempt ---------------------------------------------------------
 
-    # -- failed -------------------------------------------------------------------------------
-
-    def _back_off(self) -> None:
+    def _back_off(self, *, heals: bool) -> None:
         self.told = ""
-        self.backoff_until = self.now + BACKOFF
-        if self.nudged:
-            self._retry()
-        elif self.heals and self.client is not None and self.client.pinged:
-            self._watch()
+        self._wait(BACKOFF, heals=heals)
+
+    def _wait(self, seconds: float, *, heals: bool) -> None:
+        self.heals, self.wait_until = heals, self.now + seconds
+        if self.told or self.nudged:
+            self._try_again()
         else:
-            self.phase, self.until = "wait", self.backoff_until
+            self._look_later()
 
-    def _watch(self) -> None:
-        self.look_at = self.now + TIMEOUT
-        self.phase, self.until = "watch", min(self.look_at, self.backoff_until)
-
-    def _watch_missed(self) -> None:
-        """The sentinel's ping failed."""
-        self.phase, self.until = "wait", min(self.look_at, self.backoff_until)
+    def _look_later(self) -> None:
+        watches = self.heals and self.client is not None and self.client.pinged
+        self.phase = "wait"
+        self.until = min(self.now + LOOK if watches else math.inf, self.wait_until)
         if self.now >= self.until:
             self._wait_over()
 
     def _wait_over(self) -> None:
-        if self.now >= self.backoff_until:
+        if self.now >= self.wait_until:
+            self._try_again()
+        else:
+            self.phase, self.until = "watch", min(self.now + TIMEOUT, self.wait_until)
+
+    def _try_again(self) -> None:
+        if self.state == "failed":
             self._retry()
         else:
-            self._watch()
+            self.told, self.nudged = "", False
+            self._attempt()
 
     def _retry(self) -> None:
         self.told, self.nudged = "", False
@@ -247,6 +244,10 @@ class Model:
             if command.phase == "retrying":
                 self._done(command, "ok")
         self._episode()
+
+    @property
+    def _waits(self) -> bool:
+        return self.phase in {"wait", "watch"}
 
     # -- ready --------------------------------------------------------------------------------
 
@@ -281,6 +282,10 @@ class Model:
         match self.state, answer:
             case _, "bug":
                 self.crash()
+            case _, "ok" if self.phase == "watch":
+                self._try_again()
+            case _ if self.phase == "watch":
+                self._look_later()
             case "connecting", "ok":
                 self._verified()
             case "connecting", reason:
@@ -288,12 +293,8 @@ class Model:
             case "ready", "ok":
                 self.misses, self.suspected, self.proof = 0, False, self.now
                 self._rest()
-            case "ready", _:
-                self._missed()
-            case "failed", "ok":
-                self._retry()
             case _:
-                self._watch_missed()
+                self._missed()
 
     # -- hooks --------------------------------------------------------------------------------
 
@@ -366,8 +367,8 @@ class Model:
                     self._ping(suspected=True)
             case "connecting", "usable":
                 self.told = signal
-                if self.phase == "nap":
-                    self._nap_over()
+                if self._waits:
+                    self._try_again()
             case "failed", "usable" if self.heals:
                 self._retry()
             case _:
@@ -438,8 +439,8 @@ class Model:
                 self._retry()
             return
         self.fresh = True
-        if self.phase == "nap":
-            self._nap_over()
+        if self._waits:
+            self._try_again()
         else:
             self.nudged = True
         self._done(command, "ok")
@@ -504,8 +505,8 @@ class Model:
             # Who restarts next may come before the episode that the new client begins, or after.
             first = self.seen > self.opened and [c.kind for c in self.commands[1:2]] == ["restart"]
             self.fresh = first
-            if self.phase == "nap":
-                self._nap_over()
+            if self._waits:
+                self._try_again()
             else:
                 self.nudged = True
                 self._episode()
@@ -565,8 +566,6 @@ class Model:
 
     def _own_time_over(self) -> None:
         match self.phase:
-            case "nap":
-                self._nap_over()
             case "rest":
                 self._ping(suspected=False)
             case "wait":
