@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-prometheus test-odms test-faults soak-faults soak-supervision \
-	explore-actor planted-bugs mutants coverage check bench clean
+	explore-actor planted-bugs mutants coverage check bench bench-faults clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -86,6 +86,10 @@ check: $(VENV)/.dev ## lint, types, imports
 
 bench: $(VENV)/.dev ## ratios to the bare floors, side by side
 	$(BIN)/python -m tests.bench
+
+FAULTS ?=
+bench-faults: $(VENV)/.dev ## how soon faults, and a return, are noticed (FAULTS=--quick)
+	$(BIN)/python -m tests.bench_faults $(FAULTS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .typing build dist *.egg-info .coverage*
