@@ -297,7 +297,7 @@ class Kernel:
         for connection in connections:
             self._settle(connection)
         if not self.closed:
-            self.secrets.backend.close()
+            self.secrets.close()
         self.closed = True
         self.announcer.flush_log()
         for connection in connections:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ..providers.references import SecretReference
     from .redaction import Redactor
     from .secrets import Found, SecretsBackend
+
+logger = logging.getLogger("moorings")
 
 SECRETS_TIMEOUT = 5.0
 """How long one episode waits for the secrets backend, in seconds."""
@@ -67,8 +70,19 @@ class Resolver:
 
     def replace(self, backend: SecretsBackend) -> None:
         """Go by another backend from now on."""
-        old, self.backend = self.backend, backend
-        old.close()
+        self.close()
+        self.backend = backend
+
+    def close(self) -> None:
+        """Let the backend let go of what it holds; its bug ends nothing but that."""
+        try:
+            self.backend.close()
+        except Exception as error:  # noqa: BLE001 - somebody else's code; its text may be secret
+            logger.warning(
+                "the secrets backend %r could not be closed: %s",
+                self.backend.name,
+                type(error).__name__,
+            )
 
     def _count(self, _: str, result: str) -> None:
         self.resolutions[result] += 1

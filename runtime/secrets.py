@@ -123,7 +123,7 @@ async def find_secrets(
     """
     found: Found = {}
     try:
-        found = await secrets.resolve_all(wanted)
+        found = _checked(await secrets.resolve_all(wanted), wanted)
     except Exception as error:  # noqa: BLE001 - somebody else's code, which talks to a service
         found = {reference: _failed(reference, secrets.name, error) for reference in wanted}
     finally:
@@ -132,6 +132,15 @@ async def find_secrets(
                 ok = isinstance(found.get(reference), SecretStr)
                 observe(secrets.name, "ok" if ok else "error")
     return found
+
+
+def _checked(found: Found, wanted: Collection[SecretReference]) -> Found:
+    """An answer to each, of the right type: whoever asks relies on it, the watch among them."""
+    checked = {reference: found[reference] for reference in wanted}
+    for value in checked.values():
+        if not isinstance(value, SecretStr | SecretUnavailable):
+            raise TypeError(type(value).__name__)  # its name at most: it may be the secret
+    return checked
 
 
 def _failed(reference: SecretReference, backend: str, error: Exception) -> SecretUnavailable:

@@ -69,4 +69,11 @@ def secrets_backend(
     backend_class = registry.get(settings.backend)
     if not isinstance(settings.provider, backend_class.settings_model):
         raise TypeError(f"not prepared: {type(settings.provider).__name__}")
-    return backend_class.from_settings(settings.provider)
+    backend = backend_class.from_settings(settings.provider)
+    refresh = backend.refresh
+    if not (isinstance(refresh, int | float) and refresh > 0):  # NaN is not, either
+        raise TypeError(
+            f"{backend_class.__qualname__}.refresh is {refresh!r}: set it to a number of seconds "
+            "above 0, or to math.inf"
+        )
+    return backend
