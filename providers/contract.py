@@ -108,6 +108,15 @@ class DocumentsDatabaseBase(ABC):
         nothing to try.
         """
 
+    async def is_current(self, client: Any) -> bool:
+        """Whether a client that is made now would be made of the same: of the same files, say.
+
+        Asked on each attempt with a client that is kept, and after each probe; bounded as a ping
+        is. False: a new client takes its place. By default nothing else can have changed.
+        """
+        del client
+        return True
+
     @abstractmethod
     def database(self, client: Any) -> Any:
         """The native database object that applications use. No I/O."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from .mongo_base import MongoDBProvider, made
 from .mongo_certificates import expiry
 from .mongo_commands import DRAIN_SHARE, SHARE, close_bounded
+from .mongo_files import stamp
 from .mongo_host import Host, current_host
 from .mongo_patience import Patience
 from .mongo_settings import MongoSettings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pymongo import MongoClient
 
     from .contract import Notify
+    from .mongo_files import Stamp
     from .mongo_monitor import MongoMonitor
 
 _LANE_THREADS: Final = 2
@@ -43,6 +45,7 @@ class MongoHandle:
         monitor: listens to the driver.
         host: the world it was opened in.
         settings: what it was made with.
+        files: what its TLS files looked like before it was made.
         certificate_expiry: when the client's own certificate expires, in Unix seconds, if known.
         closing: set before the driver is closed.
     """
@@ -54,6 +57,7 @@ class MongoHandle:
     monitor: MongoMonitor
     host: Host = field(repr=False)
     settings: MongoSettings = field(repr=False)
+    files: Stamp
     certificate_expiry: float | None = None
     closing: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -121,6 +125,13 @@ class MongoProvider(MongoDBProvider[MongoHandle]):
         finally:
             prober.close()
 
+    async def is_current(self, client: MongoHandle) -> bool:
+        """Whether its TLS files are those that it was made of."""
+        settings = client.settings
+        if not settings.tls_files:
+            return True
+        return await client.host.begin(client.lane, lambda: stamp(settings)) == client.files
+
     def database(self, client: MongoHandle) -> Any:
         """The `TrioMotorDatabase` or `AsyncIOMotorDatabase`."""
         return client.motor[client.database_name]
@@ -167,10 +178,11 @@ class MongoProvider(MongoDBProvider[MongoHandle]):
         expires = expiry(settings)
         url, options = settings.driver_arguments(appname=f"moorings/{self.name}")
         options |= {"event_listeners": [monitor]}
+        files = stamp(settings)  # before the driver reads them: what changes meanwhile is news
         motor = made(lambda: host.client(url, executor, options))
         monitor.attend(motor.delegate, settings.replica_set)
         return MongoHandle(
-            motor, settings.database_name, executor, lane, monitor, host, settings, expires
+            motor, settings.database_name, executor, lane, monitor, host, settings, files, expires
         )
 
     async def _command(self, client: MongoHandle, database: str, command: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ from .references import Secret, SecretReference
 
 _FROZEN: Final = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+_TLS_FILES: Final = ("tlsCAFile", "tlsCertificateKeyFile", "tlsCRLFile")
+
 _ASYNC_SINCE: Final = (4, 13)
 """The PyMongo whose asynchronous API is no beta any more."""
 
@@ -132,6 +134,12 @@ class DriverSettings(BaseModel):
             return self.tls.certificate_key_file
         file = _get(self._given(), "tlsCertificateKeyFile")
         return None if file is None else str(file)
+
+    @property
+    def tls_files(self) -> tuple[str, ...]:
+        """Every file that the driver reads when a client is made, wherever the settings name it."""
+        said = self._given() | self._tls_options()
+        return tuple(str(file) for name in _TLS_FILES if (file := _get(said, name)) is not None)
 
     def secrets(self) -> frozenset[str]:
         """Every secret value that these settings hold, for redaction."""

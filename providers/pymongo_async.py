@@ -19,6 +19,7 @@ from .asyncio_job import AsyncioJob
 from .mongo_base import MongoDBProvider, made
 from .mongo_certificates import expiry
 from .mongo_commands import DRAIN_SHARE, LIST_NOTHING, SHARE, bounded
+from .mongo_files import stamp
 from .mongo_patience import Patience
 from .mongo_settings import PyMongoSettings
 from .threads import ClientExecutor
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 
     from .contract import Notify
+    from .mongo_files import Stamp
     from .mongo_monitor import MongoMonitor
 
 T = TypeVar("T")
@@ -44,6 +46,7 @@ class PyMongoHandle:
         database_name: the configured database.
         monitor: listens to the driver.
         settings: what it was made with.
+        files: what its TLS files looked like before it was made.
         certificate_expiry: when the client's own certificate expires, in Unix seconds, if known.
         stuck: commands of ours that were cancelled, and go on all the same.
     """
@@ -52,6 +55,7 @@ class PyMongoHandle:
     database_name: str
     monitor: MongoMonitor
     settings: PyMongoSettings = field(repr=False)
+    files: Stamp
     certificate_expiry: float | None = None
     stuck: set[asyncio.Task[None]] = field(default_factory=set, repr=False)
 
@@ -121,6 +125,13 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
         """As that of every MongoDB; errors and cancellation as `ping`."""
         await _abandonable(client, super().verify(client))
 
+    async def is_current(self, client: PyMongoHandle) -> bool:
+        """Whether its TLS files are those that it was made of."""
+        settings = client.settings
+        if not settings.tls_files:
+            return True
+        return await self._in_thread(lambda: stamp(settings)) == client.files
+
     def database(self, client: PyMongoHandle) -> AsyncDatabase[dict[str, Any]]:
         """The `AsyncDatabase`."""
         return client.driver[client.database_name]
@@ -168,11 +179,14 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
 
         monitor = MongoMonitor(notify)
         url, options = settings.driver_arguments(appname=f"moorings/{self.name}")
+        files = stamp(settings)  # before the driver reads them: what changes meanwhile is news
         driver: AsyncMongoClient[dict[str, Any]] = made(
             lambda: AsyncMongoClient(url, event_listeners=[monitor], **options)
         )
         monitor.attend(driver, settings.replica_set)
-        return PyMongoHandle(driver, settings.database_name, monitor, settings, expiry(settings))
+        return PyMongoHandle(
+            driver, settings.database_name, monitor, settings, files, expiry(settings)
+        )
 
     async def _command(self, client: PyMongoHandle, database: str, command: dict[str, Any]) -> None:
         driver = client.driver

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..errors import FailureReason, MooringsError, SecretUnavailable, SettingsError
-from ..providers.contract import Signal
+from ..providers.contract import DocumentsDatabaseBase, Signal
 from .hosts import current_task
 
 if TYPE_CHECKING:
@@ -99,6 +99,10 @@ class Client:
         actor = self.actor
         if actor is not None:
             actor.kernel.call_soon(actor.hear, self, signal)
+
+    def may_be_outdated(self) -> bool:
+        """Whether its provider can tell, at the cost of a call."""
+        return type(self.provider).is_current is not DocumentsDatabaseBase.is_current
 
     async def bring_up(self, connection: Connection, kernel: Kernel, limit: Limit) -> None:
         """Open it if need be, ping, verify, and run the hooks that have not succeeded on it yet.

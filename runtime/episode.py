@@ -126,7 +126,8 @@ async def _brought_up(actor: Actor, limit: Limit) -> Client:
             settings = await resolved(actor, settings)
             actor.unresolved = False
         client = actor.client
-        if client is not None and (actor.fresh or client.settings != settings):
+        current = client is None or await _is_current(actor, client, limit)
+        if client is not None and (actor.fresh or client.settings != settings or not current):
             actor.kernel.closer.retire(connection, client)
             client = None
         actor.fresh = False
@@ -135,6 +136,19 @@ async def _brought_up(actor: Actor, limit: Limit) -> Client:
         await client.bring_up(connection, actor.kernel, limit)
         if not actor.fresh:  # nobody has asked for a restart in the meantime
             return client
+
+
+async def _is_current(actor: Actor, client: Client, limit: Limit) -> bool:
+    """Whether a client that is kept is made of what a new one would be made of."""
+    connection, kernel = actor.connection, actor.kernel
+    if client.native is None or not client.may_be_outdated():
+        return True
+    limit(connection.settings.health.timeout)
+    try:
+        return await kernel.host.visit(client.provider.is_current, client.native)
+    except Exception as error:  # noqa: BLE001 - re-raised unless the provider knows it
+        failure = failure_of(kernel, connection, error)
+        raise failure from failure.__cause__
 
 
 def _establish(actor: Actor, client: Client) -> None:

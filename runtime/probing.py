@@ -54,6 +54,7 @@ async def _probe(actor: Actor, client: Client) -> None:
         if not _still(actor, client):
             return  # others were before us for that long
         failure = await _tried(actor, client)
+        outdated = await _is_outdated(actor, client)
     except Exception as bug:  # noqa: BLE001 - in the provider: the actor raises it
         if _still(actor, client):
             actor.inject(bug)
@@ -63,7 +64,10 @@ async def _probe(actor: Actor, client: Client) -> None:
     if not _still(actor, client):
         return  # it said something of a client that has gone by now
     connection.measurements.probed(failure.reason if failure else None)
-    if failure is None:
+    if outdated:
+        # The probe was made of files that the client has never seen: it says nothing of that one.
+        kernel.rotation.renew(connection)
+    elif failure is None:
         if client.refused:
             logger.info("connection %r: fresh connections are accepted again", connection.name)
         client.refused = False
@@ -93,6 +97,15 @@ async def _tried(actor: Actor, client: Client) -> AttemptFailed | None:
             return failure_of(kernel, connection, error)
         return None
     return timed_out("probe", seconds)
+
+
+async def _is_outdated(actor: Actor, client: Client) -> bool:
+    """Whether a new client would be made of other files; not known is no."""
+    if not client.may_be_outdated():
+        return False
+    with trio.move_on_after(actor.connection.settings.health.timeout):
+        return not await actor.kernel.host.visit(client.provider.is_current, client.native)
+    return False
 
 
 def _still(actor: Actor, client: Client) -> bool:

@@ -100,6 +100,11 @@ class Rotation:
         self._hurried = True
         self._asked.set()
 
+    def renew(self, connection: Connection) -> None:
+        """Swap a ready connection's client: what it was made of has changed, though no secret."""
+        if not self._paused(connection, {}):
+            self._kernel.spawn(self._rotate, connection, {})
+
     async def has_newer(self, connection: Connection) -> bool:
         """Look for one connection's secrets now; whether there are others, which are tried then."""
         given = references(connection.settings.provider)
