@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,7 +15,7 @@ from ..providers.references import secrets as secrets_in
 from .secrets import find_secrets, substituted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from pydantic import BaseModel
 
@@ -26,6 +27,9 @@ logger = logging.getLogger("moorings")
 
 SECRETS_TIMEOUT = 5.0
 """How long one episode waits for the secrets backend, in seconds."""
+
+BATCH = 10
+"""So many references share that bound where all connections' are looked at."""
 
 
 class Resolver:
@@ -60,6 +64,20 @@ class Resolver:
             return await find_secrets(wanted, backend, observe=self._count)
         return {reference: _too_late(reference, backend.name) for reference in wanted}
 
+    async def find_all(self, wanted: Collection[SecretReference]) -> Found:
+        """As `find`, however many they are: the bound is for each few of them.
+
+        What is at one path is asked for together. Once none of a few is found in time, the others
+        are not asked for: each few of them would take as long.
+        """
+        found: dict[SecretReference, SecretStr | SecretUnavailable] = {}
+        for some in _in_batches(wanted):
+            came = dict(await self.find(some))
+            found |= came
+            if all(isinstance(value, _TooLate) for value in came.values()):
+                return found | {r: _too_late(r, self.backend.name) for r in wanted if r not in found}
+        return found
+
     def substituted(self, settings: BaseModel, found: Found) -> BaseModel:
         """`settings` with what was found in place of its references; errors as `resolve`."""
         # Before they may be in an error; not on every look, most of which find nothing new.
@@ -88,8 +106,24 @@ class Resolver:
         self.resolutions[result] += 1
 
 
+class _TooLate(SecretUnavailable):
+    """The backend did not answer in time."""
+
+
+def _in_batches(wanted: Collection[SecretReference]) -> Iterator[list[SecretReference]]:
+    batch: list[SecretReference] = []
+    by_path = sorted(wanted, key=lambda reference: (reference.path, reference.key))
+    for _, references_at in groupby(by_path, key=lambda reference: reference.path):
+        batch += references_at
+        if len(batch) >= BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
 def _too_late(reference: SecretReference, backend: str) -> SecretUnavailable:
-    return SecretUnavailable(
+    return _TooLate(
         reference.path,
         reference.key,
         f"the secrets backend {backend!r} did not answer in {SECRETS_TIMEOUT:g} s",

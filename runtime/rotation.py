@@ -135,7 +135,7 @@ class Rotation:
         wanted = frozenset(reference for given in watched.values() for reference in given.values())
         if not wanted:
             return
-        found = await self._kernel.secrets.find(wanted)
+        found = await self._kernel.secrets.find_all(wanted)
         self._tell_failing(watched, found)
         for told in (self._pauses, self._unusable):
             for connection in told.keys() - watched.keys():
