@@ -16,6 +16,7 @@ import trio
 
 from ..errors import FailureReason
 from ..providers.contract import Signal
+from ..providers.references import references
 from .backoff import jittered, stale_after
 from .client import timed_out
 from .episode import connect, note_failure
@@ -46,6 +47,7 @@ class Actor(Sleeper):
         delay: the last delay between two attempts of this episode, in seconds.
         fresh: the next attempt makes a new client.
         misses: pings in a row without an answer.
+        probing: a fresh connection is being tried.
         probe_at: when a fresh connection is to be tried after a ping, on trio's clock.
         proof: when life was last proved, on trio's clock.
         replacing: bounds the work on a second client beside the present one.
@@ -65,6 +67,7 @@ class Actor(Sleeper):
         "fresh",
         "misses",
         "probe_at",
+        "probing",
         "proof",
         "replacing",
         "rested",
@@ -83,6 +86,7 @@ class Actor(Sleeper):
         self.backoff = self.delay = self.proof = self.until = 0.0
         self.misses = 0
         self.probe_at = math.inf
+        self.probing = False
         self.fresh = self.rested = self.suspected = self.unresolved = False
         self.retrying: tenacity.AsyncRetrying | None = None
         self.replacing: trio.CancelScope | None = None
@@ -219,7 +223,7 @@ class Actor(Sleeper):
             case Signal.USABLE if not ready:
                 self.signal = signal
                 self.rouse()
-            case Signal.REFUSED if ready:
+            case Signal.REFUSED if ready and references(self.connection.settings.provider):
                 self.kernel.rotation.hurry()
             case _:
                 pass

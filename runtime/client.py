@@ -77,6 +77,7 @@ class Client:
         "native",
         "provider",
         "refused",
+        "resolved_at",
         "settings",
         "step",
     )
@@ -85,6 +86,7 @@ class Client:
         self.actor: Actor | None = actor  # None once retired: nobody listens any more
         self.provider = actor.connection.provider  # whose it stays, whatever takes over later
         self.settings = settings
+        self.resolved_at = actor.kernel.now()
         self.native: Any = None
         self.database: Any = None
         self.hooks_run = 0

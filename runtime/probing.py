@@ -42,8 +42,18 @@ def schedule_probe(actor: Actor) -> None:
 
 def begin_probe(actor: Actor, client: Client) -> None:
     """Probe beside all else; the kernel owns the task."""
+    if actor.probing:
+        return  # it waits, or hangs: more of them would take the slots of those who reconnect
     schedule_probe(actor)
-    actor.kernel.spawn(_probe, actor, client)
+    actor.probing = True
+    actor.kernel.spawn(_one_probe, actor, client)
+
+
+async def _one_probe(actor: Actor, client: Client) -> None:
+    try:
+        await _probe(actor, client)
+    finally:
+        actor.probing = False
 
 
 async def _probe(actor: Actor, client: Client) -> None:

@@ -89,11 +89,16 @@ async def _built_beside(actor: Actor, settings: ConnectionSettings) -> Client:
         with trio.CancelScope() as actor.replacing, trio.CancelScope() as scope:
             if references(fresh.settings):
                 fresh.settings = await resolved(actor, fresh.settings)
+                fresh.resolved_at = actor.kernel.now()
             await fresh.bring_up(connection, actor.kernel, deadline_of(scope))
         _refuse_cut_off(actor, scope, fresh)
     except BaseException as error:
-        # Here, not in the background: the kernel's own tasks may be over by now.
-        await actor.kernel.closer.close(connection, fresh)
+        kernel = actor.kernel
+        if isinstance(error, trio.Cancelled) and not kernel.closed:
+            kernel.closer.retire(connection, fresh)  # a command may wait for our turn to end
+        else:
+            # Here, not in the background: the kernel's own tasks may be over by now.
+            await kernel.closer.close(connection, fresh)
         if isinstance(error, ConnectionNotReady):
             raise
         if isinstance(error, Exception):

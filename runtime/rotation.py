@@ -43,7 +43,9 @@ JITTER = 0.1
 AT_A_TIME = 100
 """So many connections are compared before others may run."""
 APART = 1.0
-"""However often a driver finds its connections refused, looks are so many seconds apart."""
+"""However often a driver finds its connections refused, looks are so many seconds apart at least,
+twice as many after each that found nothing new."""
+LONGEST_APART = 30.0
 BACKOFF_INITIAL, BACKOFF_MAX = 1.0, 30.0
 """Between two attempts to go by the same new secrets, in seconds."""
 
@@ -77,19 +79,22 @@ class Rotation:
     async def run(self) -> None:
         """Look, for ever; idle while no connection has references."""
         kernel = self._kernel
-        looked = kernel.now()
+        looked, apart = kernel.now(), APART
         while True:
             due = looked + self._interval()
             with trio.move_on_at(due):
                 await self._asked.wait()
             self._asked = trio.Event()
             if self._hurried:
-                await trio.sleep_until(looked + APART)
+                await trio.sleep_until(looked + apart)
             elif kernel.now() < due:
                 continue  # other settings, and so another interval, perhaps
-            self._hurried = False
+            hurried, self._hurried = self._hurried, False
             looked = kernel.now()
-            await self._look()
+            news = await self._look()
+            # Nothing new for whoever is refused: the backend is not asked for that every second.
+            longest = max(APART, min(kernel.secrets.backend.refresh, LONGEST_APART))
+            apart = min(2 * apart, longest) if hurried and not news else APART
 
     def review(self) -> None:
         """Other connections or another backend: see how often there is something to look at."""
@@ -110,8 +115,9 @@ class Rotation:
         given = references(connection.settings.provider)
         if not given:
             return False
+        asked = self._kernel.now()
         found = await self._kernel.secrets.find(frozenset(given.values()))
-        return self._apply(connection, given, found)
+        return self._apply(connection, given, found, asked)
 
     # -- one look -----------------------------------------------------------------------------
 
@@ -130,20 +136,24 @@ class Rotation:
             if (given := references(connection.settings.provider))
         }
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Look for all; whether there was news for any."""
         watched = self._watched()
         wanted = frozenset(reference for given in watched.values() for reference in given.values())
         if not wanted:
-            return
+            return False
+        asked = self._kernel.now()
         found = await self._kernel.secrets.find_all(wanted)
         self._tell_failing(watched, found)
         for told in (self._pauses, self._unusable):
             for connection in told.keys() - watched.keys():
                 del told[connection]
+        news = False
         for number, (connection, given) in enumerate(watched.items(), 1):
-            self._apply(connection, given, found)
+            news |= self._apply(connection, given, found, asked)
             if number % AT_A_TIME == 0:
                 await trio.lowlevel.checkpoint()
+        return news
 
     def _tell_failing(self, watched: dict[Connection, Given], found: Found) -> None:
         """One warning when a backend begins to fail those who are ready; the others say it."""
@@ -162,7 +172,7 @@ class Rotation:
             logger.info("secrets can be resolved again")
         self._failing = frozenset(failing)
 
-    def _apply(self, connection: Connection, given: Given, found: Found) -> bool:
+    def _apply(self, connection: Connection, given: Given, found: Found, asked: float) -> bool:
         """Let one connection have what was found, if that is news for it; whether it is."""
         actor, values = connection._actor, {}
         for name, reference in given.items():
@@ -175,6 +185,8 @@ class Rotation:
             return False
         if connection.state is State.FAILED:
             actor.nudge()
+        elif actor.client is not None and actor.client.resolved_at > asked:
+            pass  # it may know better: an answer may be old by the time that it comes
         elif connection.state is State.READY and not self._paused(connection, values):
             self._kernel.spawn(self._rotate, connection, values)
         return True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -147,5 +149,15 @@ class FileSecrets(SecretsBackend):
 
 
 def _read(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.read(MAX_BYTES + 1)
+    # Not blocking, or a FIFO would hold the thread until somebody writes, and a few of them all.
+    opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(opened).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        with open(opened, "rb", closefd=False) as content:  # noqa: PTH123 - a descriptor
+            return content.read(MAX_BYTES + 1)
+    finally:
+        os.close(opened)

@@ -180,7 +180,12 @@ class VaultSecrets(SecretsBackend):
             except VaultRefused as error:
                 if error.unreachable:  # the token may still be good
                     return login
-        return await self._exchange(lambda session: session.log_in())
+        try:
+            return await self._exchange(lambda session: session.log_in())
+        except VaultRefused:
+            if login.until is None or self._now() < login.until:
+                return login  # good for a while yet: asked for again at the next look
+            raise
 
     async def _exchange(self, talk: Callable[[VaultSession], T]) -> T:
         """Talk to the server in a thread, which is left behind on cancellation."""

@@ -6,7 +6,7 @@ what is said instead names the cause and the cure, and can hold no secret.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ class Login:
         token: what the server knows us by.
         renewable: whether it may be renewed.
         renew_at: when it has to be renewed, or replaced; None: never.
+        until: when it expires; None: never.
     """
 
     token: str = field(repr=False)
     renewable: bool
     renew_at: float | None
+    until: float | None = None
 
 
 class VaultSession:
@@ -115,7 +117,7 @@ class VaultSession:
         self._client.token = token
         reply = self._asked(self._client.auth.token.renew_self, at="auth/token")
         login = self._login(reply, "auth")
-        return Login(token, login.renewable, login.renew_at)
+        return replace(login, token=token)
 
     def knows(self, token: str) -> bool:
         """Whether the server accepts the token at all; errors as `log_in`."""
@@ -171,19 +173,20 @@ class VaultSession:
         self._client.token = token
         reply = self._asked(self._client.auth.token.lookup_self, at="auth/token", login="the token")
         seconds = _at(reply, "data", "ttl")
-        return Login(token, bool(_at(reply, "data", "renewable")), self._due(seconds))
+        return Login(token, bool(_at(reply, "data", "renewable")), *self._due(seconds))
 
     def _login(self, reply: Any, part: str) -> Login:
         token = _at(reply, part, "client_token")
         if not isinstance(token, str) or not token:
             raise VaultRefused(f"{self._settings.address} does not answer as Vault does", _MEND)
         renewable = bool(_at(reply, part, "renewable"))
-        return Login(token, renewable, self._due(_at(reply, part, "lease_duration")))
+        return Login(token, renewable, *self._due(_at(reply, part, "lease_duration")))
 
-    def _due(self, seconds: object) -> float | None:
+    def _due(self, seconds: object) -> tuple[float | None, float | None]:
         if not isinstance(seconds, int | float) or seconds <= 0:
-            return None  # a root token, say, which never expires
-        return self._now() + seconds * (1.0 - self._renew_at)
+            return None, None  # a root token, say, which never expires
+        now = self._now()
+        return now + seconds * (1.0 - self._renew_at), now + seconds
 
     def _asked(self, ask: Callable[[], Any], *, at: str, login: str = "") -> Any:
         """What `ask` returns; its errors as ours."""
