@@ -1,4 +1,4 @@
-"""Which of the files that a client was made of have changed since: certificates are renewed in place.
+"""Whether the files that a client was made of have changed: certificates are renewed in place.
 
 The driver reads them once, when the client is made: it goes on showing a certificate that has
 expired, and distrusting a server whose authority was put right, for as long as it lives.

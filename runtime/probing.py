@@ -77,7 +77,14 @@ async def _probe(actor: Actor, client: Client) -> None:
     if outdated:
         # The probe was made of files that the client has never seen: it says nothing of that one.
         kernel.rotation.renew(connection)
-    elif failure is None:
+    else:
+        await _judge(actor, client, failure)
+
+
+async def _judge(actor: Actor, client: Client, failure: AttemptFailed | None) -> None:
+    """Tell what a probe has found, unless newer secrets are found that may mend it."""
+    connection, kernel = actor.connection, actor.kernel
+    if failure is None:
         if client.refused:
             logger.info("connection %r: fresh connections are accepted again", connection.name)
         client.refused = False

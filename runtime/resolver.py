@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ class Resolver:
         self.backend = backend
         self.resolutions = {"ok": 0, "error": 0}
         self._redactor = redactor
+        self._asking: dict[frozenset[SecretReference], _Asking] = {}
 
     async def resolve(self, settings: BaseModel) -> BaseModel:
         """`settings` with every reference resolved anew.
@@ -59,10 +61,25 @@ class Resolver:
 
     async def find(self, wanted: Collection[SecretReference]) -> Found:
         """What each reference leads to now, or why it leads nowhere (in time). Bounded."""
-        backend = self.backend
-        with trio.move_on_after(SECRETS_TIMEOUT):
-            return await find_secrets(wanted, backend, observe=self._count)
-        return {reference: _too_late(reference, backend.name) for reference in wanted}
+        same = frozenset(wanted)
+        asking = self._asking.setdefault(same, _Asking())
+        asking.askers += 1
+        ours = asking.next
+        try:
+            with trio.move_on_after(SECRETS_TIMEOUT):
+                # A thousand connections of one login ask once, and once more for those who came
+                # after that was begun: what they are told has to be from after they asked.
+                async with asking.turn:
+                    if ours.found is None:
+                        if asking.next is ours:
+                            asking.next = _Round()
+                        ours.found = await find_secrets(same, self.backend, observe=self._count)
+                    return ours.found
+        finally:
+            asking.askers -= 1
+            if asking.askers == 0:
+                del self._asking[same]
+        return {reference: _too_late(reference, self.backend.name) for reference in same}
 
     async def find_all(self, wanted: Collection[SecretReference]) -> Found:
         """As `find`, however many they are: the bound is for each few of them.
@@ -75,7 +92,8 @@ class Resolver:
             came = dict(await self.find(some))
             found |= came
             if all(isinstance(value, _TooLate) for value in came.values()):
-                return found | {r: _too_late(r, self.backend.name) for r in wanted if r not in found}
+                rest = set(wanted) - found.keys()
+                return found | {r: _too_late(r, self.backend.name) for r in rest}
         return found
 
     def substituted(self, settings: BaseModel, found: Found) -> BaseModel:
@@ -104,6 +122,22 @@ class Resolver:
 
     def _count(self, _: str, result: str) -> None:
         self.resolutions[result] += 1
+
+
+@dataclass(eq=False)
+class _Round:
+    """What those are told who asked for the same before the backend was asked."""
+
+    found: Found | None = None
+
+
+@dataclass(eq=False)
+class _Asking:
+    """Those who ask for the same at present; the first of each round asks the backend."""
+
+    turn: trio.Lock = field(default_factory=trio.Lock)
+    next: _Round = field(default_factory=_Round)
+    askers: int = 0
 
 
 class _TooLate(SecretUnavailable):

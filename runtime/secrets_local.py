@@ -157,7 +157,7 @@ def _read(file: Path) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        with open(opened, "rb", closefd=False) as content:  # noqa: PTH123 - a descriptor
+        with open(opened, "rb", closefd=False) as content:
             return content.read(MAX_BYTES + 1)
     finally:
         os.close(opened)

@@ -70,7 +70,7 @@ def secrets_backend(
     if not isinstance(settings.provider, backend_class.settings_model):
         raise TypeError(f"not prepared: {type(settings.provider).__name__}")
     backend = backend_class.from_settings(settings.provider)
-    refresh = backend.refresh
+    refresh: object = backend.refresh
     if not (isinstance(refresh, int | float) and refresh > 0):  # NaN is not, either
         raise TypeError(
             f"{backend_class.__qualname__}.refresh is {refresh!r}: set it to a number of seconds "
