@@ -56,6 +56,10 @@ class Closer:
                 # Not guarded: it shields itself, is bounded, and lets nothing out.
                 self.nursery.start_soon(self.close, connection, client)
 
+    def close_soon(self, connection: Connection, client: Client) -> None:
+        """Begin to close a client that nobody has been handed; not once the kernel has ended."""
+        self.nursery.start_soon(self.close, connection, client)
+
     def forget_retired(self) -> None:
         """Close none of the replaced clients: there is no task any more that could."""
         self._retired.clear()

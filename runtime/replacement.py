@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 _RETRY = EDGE_INDEX[State.FAILED, State.CONNECTING]
 
 
-async def replace(actor: Actor, settings: ConnectionSettings | None = None) -> None:
+async def replace(
+    actor: Actor, settings: ConnectionSettings | None = None, *, gives_way: bool = False
+) -> None:
     """Swap the client of a ready connection; begin a new episode of any other.
 
     Args:
         actor: the connection's.
         settings: what it goes by as soon as (and only if) the new client takes over, or the new
             episode begins; None: its present ones.
+        gives_way: when cancelled, leave the closing of what was built to the kernel: a command
+            waits for its turn.
 
     Runs in the task of the one who asks: the actor goes on pinging the old client meanwhile.
     Cancellation before the swap leaves the old client in place.
@@ -46,7 +50,7 @@ async def replace(actor: Actor, settings: ConnectionSettings | None = None) -> N
         actor.nudge()
         await _begun(actor)
         return
-    fresh = await _built_beside(actor, settings or actor.connection.settings)
+    fresh = await _built_beside(actor, settings or actor.connection.settings, gives_way)
     if actor.connection._actor is not actor or actor.client is None:  # or crashed, and parked
         await actor.kernel.closer.close(actor.connection, fresh)
         raise _stopped_meanwhile(actor)
@@ -82,7 +86,7 @@ async def renew(connection: Connection, settings: ConnectionSettings) -> None:
         await connection._restart()
 
 
-async def _built_beside(actor: Actor, settings: ConnectionSettings) -> Client:
+async def _built_beside(actor: Actor, settings: ConnectionSettings, gives_way: bool) -> Client:
     connection = actor.connection
     fresh = Client(actor, settings.provider)
     try:
@@ -94,8 +98,8 @@ async def _built_beside(actor: Actor, settings: ConnectionSettings) -> Client:
         _refuse_cut_off(actor, scope, fresh)
     except BaseException as error:
         kernel = actor.kernel
-        if isinstance(error, trio.Cancelled) and not kernel.closed:
-            kernel.closer.retire(connection, fresh)  # a command may wait for our turn to end
+        if gives_way and isinstance(error, trio.Cancelled) and not kernel.closed:
+            kernel.closer.close_soon(connection, fresh)
         else:
             # Here, not in the background: the kernel's own tasks may be over by now.
             await kernel.closer.close(connection, fresh)

@@ -233,7 +233,7 @@ class Rotation:
         if actor is None or connection.state is not State.READY or connection.gone:
             return
         try:
-            await replace(actor)
+            await replace(actor, gives_way=True)
         except ConnectionNotReady as error:
             self._failed(connection, values, error)
         else:
