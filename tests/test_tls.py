@@ -33,6 +33,7 @@ pytestmark = [
     pytest.mark.usefixtures("pymongo_sockets_collected"),
 ]
 
+SOON = 20.0
 PAGE = Path(__file__).parents[1] / "docs" / "tls.md"
 EXPIRY = dt.datetime(2040, 1, 1, tzinfo=dt.UTC)
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -288,3 +289,51 @@ def test_a_key_file_that_is_locked_is_opened_by_its_password(
     wrong = connect(strict_server.url, tls=tls, certificate_key_file_password="open-sesame")
     assert_failed(wrong, FailureReason.CONFIG)
     assert "sesame" not in str(wrong.status)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_files_that_are_renewed_in_place_are_gone_by(
+    stack: Stack, strict_server: Mongod, authority: Authority, stranger: Authority, tmp_path: Path
+) -> None:
+    """A failed connection takes them at its next attempt, a ready one at its next probe."""
+    trusted, shown = tmp_path / "ca.pem", tmp_path / "client.pem"
+    _renew(trusted, stranger.file)
+    _renew(shown, authority.client("early"))
+    tls = {"ca_file": str(trusted), "certificate_key_file": str(shown)}
+    provider = {"url": strict_server.url, "database_name": "app", "tls": tls}
+    tables = {
+        "backend": stack.backend,
+        "provider": provider,
+        "health": {"interval": 0.1, "probe_interval": 0.1},
+        "supervision": {"backoff_initial": 0.1, "backoff_max": 0.1},
+    }
+    settings = {"default": {"database": {"documents": {"main": tables}}}}
+    later = EXPIRY + dt.timedelta(days=90)
+
+    async def main() -> None:
+        registry = CollectorRegistry()
+        async with open_connections(settings, metrics=registry) as connections:
+            connection = connections["main"]
+            async for status in connection.watch():
+                if status.state is State.FAILED:
+                    assert status.reason is FailureReason.TLS, status
+                    _renew(trusted, authority.file)
+                    break
+            await connection.wait_ready(timeout=SOON)
+            assert connection.status.generation == 1
+            _renew(shown, authority.client("late", expires=later))
+            async for status in connection.watch():
+                assert status.state is State.READY, status
+                if status.generation > 1:
+                    break
+            labels = {"runtime": "moorings", "connection": "main"}
+            assert registry.get_sample_value(METRIC, labels) == later.timestamp()
+
+    stack.run(main)
+
+
+def _renew(file: Path, content: str) -> None:
+    """Put the content of another file there, at once."""
+    fresh = file.with_suffix(".new")
+    fresh.write_bytes(Path(content).read_bytes())
+    fresh.replace(file)
