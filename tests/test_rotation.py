@@ -229,6 +229,39 @@ async def test_a_backend_with_a_bug_or_that_hangs_is_a_failing_one(
         await until_generation(manager["db"], 2)
 
 
+@pytest.mark.parametrize("answer", [{}, None, {"not": "asked for"}])
+async def test_a_backend_that_answers_nonsense_is_a_failing_one(
+    world: World, autojump_clock: MockClock, safe: Safe, answer: Any
+) -> None:
+    """The manager lives on, as do its connections."""
+
+    async def nonsense(wanted: Any) -> Any:
+        return answer
+
+    async with opened(world, refresh=1.0) as manager:
+        await manager.get_database()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(safe, "resolve_all", nonsense)
+            await trio.sleep(10)
+        assert world.path() == ["start", "established"]
+        safe.put("two")
+        await until_generation(manager["db"], 2)
+
+
+async def test_a_backend_that_fails_to_close_ends_nothing_else(
+    world: World, autojump_clock: MockClock, safe: Safe, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise OSError("the value of a secret")
+
+    safe.close = fail  # type: ignore[method-assign]
+    async with opened(world) as manager:
+        await manager.get_database()
+    assert world.path() == ["start", "established", "stop"]
+    assert "could not be closed: OSError" in caplog.text
+    assert "the value of a secret" not in caplog.text
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyError])
 async def test_what_the_provider_refuses_is_told_once_and_the_client_stays(
     world: World,
