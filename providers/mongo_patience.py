@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .mongo_commands import SELECTION_STEP, SHARE, bounded, raise_with_causes
 
@@ -21,6 +22,9 @@ too."""
 
 _LEAST: Final = 0.25
 """The part of its time that a command has at least when a server was found in the last moment."""
+
+_VERDICT: Final = re.compile(r"CERTIFICATE|ALERT|WRONG_VERSION", re.IGNORECASE)
+"""What a failed handshake says if one side refuses the other, rather than being gone."""
 
 
 class Patience:
@@ -76,15 +80,15 @@ class Patience:
     def _all_failed(self) -> bool:
         """Whether every server has failed since we began: what was before may be over.
 
-        One that is not primary any more has answered, and its next heartbeat tells what it is.
+        One that is not primary any more has answered, and its next heartbeat tells what it is. One
+        that hung up amid a handshake may just be starting, or stand behind a proxy while it does;
+        taken for a fault of the certificates, that would end the episode.
         """
-        from pymongo.errors import NotPrimaryError  # noqa: PLC0415 - the driver is optional
-
         servers = self._driver.topology_description.server_descriptions().values()
         return bool(servers) and all(
             server.error is not None
-            and not isinstance(server.error, NotPrimaryError)
             and server.last_update_time >= self._began
+            and not _may_pass(server.error)
             for server in servers
         )
 
@@ -94,3 +98,12 @@ class Patience:
     def bounded(self) -> AbstractContextManager[None]:
         """Give the driver's command the time that is left; errors as those of `bounded`."""
         return bounded(self._driver, max(self._left(), self._seconds * _LEAST) / SHARE)
+
+
+def _may_pass(error: Any) -> bool:
+    from pymongo.errors import NotPrimaryError  # noqa: PLC0415 - the driver is optional
+
+    text = str(error)
+    return isinstance(error, NotPrimaryError) or (
+        "SSL handshake failed" in text and _VERDICT.search(text) is None
+    )

@@ -119,11 +119,11 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
         Raises:
             DriverStuck: an earlier command would not end. No outage: the client has to go.
         """
-        await _abandonable(client, super().ping(client))
+        await _abandonable(client, super().ping(client), self.command_timeout * SHARE)
 
     async def verify(self, client: PyMongoHandle) -> None:
         """As that of every MongoDB; errors and cancellation as `ping`."""
-        await _abandonable(client, super().verify(client))
+        await _abandonable(client, super().verify(client), self.command_timeout * SHARE)
 
     async def is_current(self, client: PyMongoHandle) -> bool:
         """Whether its TLS files are those that it was made of."""
@@ -202,22 +202,38 @@ _AGAIN: Final = 0.1
 """How long a second `close` may take, or the end of what was cancelled, in seconds."""
 
 
-async def _abandonable(client: PyMongoHandle, work: Coroutine[Any, Any, None]) -> None:
-    """Await `work`, but not for ever if it ignores its cancellation: the runtime waits for us."""
-    if client.stuck:
-        work.close()
-        raise DriverStuck("the driver did not let an earlier command be cancelled")
+async def _abandonable(
+    client: PyMongoHandle, work: Coroutine[Any, Any, None], seconds: float
+) -> None:
+    """Await `work`, but not for ever if it ignores its cancellation: the runtime waits for us.
+
+    Where an earlier one goes on, wait for its end first, but at most so many `seconds`, which is
+    all that it had itself: a loop that is busy takes its time to cancel what is cancelled.
+    """
+    with contextlib.ExitStack() as unused:
+        unused.callback(work.close)
+        if client.stuck:
+            await asyncio.wait(client.stuck, timeout=seconds)
+        if not all(task.done() for task in client.stuck):
+            raise DriverStuck("the driver did not let an earlier command be cancelled")
+        unused.pop_all()
     task = asyncio.create_task(work)
+    task.add_done_callback(_seen)
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
         task.cancel()
+        client.stuck.add(task)
+        task.add_done_callback(client.stuck.discard)
         await asyncio.wait({task}, timeout=_AGAIN)
-        if not task.done():
-            client.stuck.add(task)
-            task.add_done_callback(client.stuck.discard)
         raise
     task.result()
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Nobody may be left to take its error: asyncio would log it as never retrieved."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _check_host(name: str) -> None:

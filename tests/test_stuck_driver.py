@@ -11,7 +11,12 @@ from pymongo_sockets import UNCLOSED_BY_PYMONGO
 from settings_files import mongo, settings
 
 from moorings import open_connections
-from moorings.providers.pymongo_async import PyMongoProvider
+from moorings.providers.pymongo_async import (
+    DriverStuck,
+    PyMongoHandle,
+    PyMongoProvider,
+    _abandonable,
+)
 
 if TYPE_CHECKING:
     from asyncio_fixtures import Run
@@ -60,3 +65,48 @@ def test_a_client_that_ignores_cancellation_is_replaced(
             released.set()
 
     on_asyncio(main)
+
+
+def handle() -> PyMongoHandle:
+    nothing: Any = None
+    return PyMongoHandle(
+        driver=nothing, database_name="x", monitor=nothing, settings=nothing, files=()
+    )
+
+
+async def late(seconds: float) -> None:
+    """Ignores its cancellation for so long, and fails then."""
+    until = asyncio.get_running_loop().time() + seconds
+    while (left := until - asyncio.get_running_loop().time()) > 0:
+        try:
+            await asyncio.sleep(left)
+        except asyncio.CancelledError:
+            continue
+    raise OSError("nobody takes this")
+
+
+async def nothing() -> None:
+    """A command that succeeds."""
+
+
+@pytest.mark.parametrize(("takes", "stuck"), [(0.02, False), (0.3, False), (1.0, True)])
+def test_what_ends_late_is_not_stuck(takes: float, stuck: bool) -> None:
+    async def main() -> list[Any]:
+        loop, told = asyncio.get_running_loop(), []
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        client = handle()
+        first = asyncio.create_task(_abandonable(client, late(takes), 0.5))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        if stuck:
+            with pytest.raises(DriverStuck):
+                await _abandonable(client, nothing(), 0.5)
+        else:
+            await _abandonable(client, nothing(), 0.5)
+        await asyncio.sleep(takes)
+        assert not client.stuck
+        return told
+
+    assert asyncio.run(main()) == []
