@@ -113,6 +113,7 @@ class Runner:
             await starting.over.wait()
         except trio.Cancelled:
             child.kept, child.starting = keep, None  # nobody is told any more
+            child.end_pending = None  # it came up and ended in the instant of our cancellation
             child.stop()
             with trio.CancelScope(shield=True):
                 await wait_stopped(self, [child])

@@ -466,6 +466,51 @@ async def test_cancelling_a_start_lets_the_next_command_in(
 
 
 @GROUPS
+async def test_a_cancelled_start_whose_child_came_up_and_crashed_meanwhile_leaves_nothing(
+    family: Family, strategy: Strategy
+) -> None:
+    """In one instant: no restart of a child that nobody has any more."""
+    starter = trio.CancelScope()
+
+    async def come_up_too_late(task_status: TaskStatus) -> None:
+        starter.cancel()
+        task_status.started()
+        raise family.Boom
+
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        await supervisor.start_child(family.spec("a"))
+        with starter:
+            await supervisor.start_child(family.spec("b", come_up_too_late))
+        assert starter.cancelled_caught
+        await supervisor.start_child(family.spec("b"))
+        await wait_all_tasks_blocked()
+        assert family.news() == "+a +b -b +b"
+        assert supervisor.restarts["crash"] == 0
+
+
+@GROUPS
+async def test_a_cancelled_restart_child_stops_one_that_came_up_and_crashed_meanwhile(
+    family: Family, strategy: Strategy
+) -> None:
+    restarter = trio.CancelScope()
+
+    async def come_up_too_late(task_status: TaskStatus) -> None:
+        restarter.cancel()
+        task_status.started()
+        raise family.Boom
+
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        await supervisor.start_children(family.specs("ab"))
+        await supervisor.terminate_child("a")
+        family.then("a", come_up_too_late)
+        with restarter:
+            await supervisor.restart_child("a")
+        assert restarter.cancelled_caught
+        await wait_all_tasks_blocked()
+        assert states(supervisor) == {"a": "stopped", "b": "running"}
+
+
+@GROUPS
 async def test_a_command_takes_whoever_has_the_id_when_its_turn_comes(
     family: Family, strategy: Strategy, asked: list[str]
 ) -> None:
