@@ -24,11 +24,12 @@ NOT_STARTED: Any = object()
 class Starting:
     """What the one who starts a child waits for: its first value, or its end without one."""
 
-    __slots__ = ("over", "value")
+    __slots__ = ("error", "over", "value")
 
     def __init__(self) -> None:
         self.over = trio.Event()
         self.value: Any = NOT_STARTED
+        self.error: BaseException | None = None  # of that end
 
 
 class End:
@@ -156,6 +157,8 @@ class Child:
         self.runs = self.reported = False
         starting, self.starting = self.starting, None
         if starting is not None:
+            # Kept for the starter: by the time it runs another may have begun it anew.
+            starting.error = self.error
             starting.over.set()
         ended, self._ended = self._ended, None
         if ended is not None:

@@ -121,7 +121,7 @@ class Runner:
             raise
         if starting.value is NOT_STARTED:
             self._start_failed(child)
-            raise ChildStartFailed(child.spec.id) from child.error
+            raise ChildStartFailed(child.spec.id) from starting.error
         if child.spec.significant:
             self._undecided = None
         return starting.value

@@ -174,7 +174,7 @@ class Supervisor:
             if alone and child.starting is starting:
                 child.starting = None  # nobody waits: a start that fails is the policy's again
         if starting.value is NOT_STARTED:
-            raise ChildStartFailed(id) from child.error
+            raise ChildStartFailed(id) from starting.error
         return starting.value
 
     def delete_child(self, id: str) -> None:  # noqa: A002

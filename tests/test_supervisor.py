@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from moorings.errors import (
     ChildAlreadyPresent,
@@ -234,6 +235,40 @@ async def test_a_failed_restart_command_keeps_the_spec() -> None:
             await supervisor.restart_child("a")
         assert supervisor.count_children() == ChildCounts(1, 0)
         assert await supervisor.restart_child("a") == "a3"
+
+
+async def test_a_failed_restart_command_tells_its_own_error_whoever_restarts_next() -> None:
+    """Also if the next does so before the first is told: trio's order of tasks is chance."""
+    fails, failing = True, trio.Event()
+
+    async def run(task_status: TaskStatus) -> None:
+        if fails:
+            failing.set()
+            raise Boom
+        task_status.started()
+        await trio.sleep_forever()
+
+    async with open_supervisor(name="s") as supervisor, trio.open_nursery() as nursery:
+
+        async def restart_next() -> None:
+            nonlocal fails
+            await failing.wait()
+            fails = False
+            await supervisor.restart_child("a")
+
+        for _ in range(20):
+            fails, failing = False, trio.Event()
+            await supervisor.start_child(ChildSpec("a", run))
+            await supervisor.terminate_child("a")
+            fails = True
+            nursery.start_soon(restart_next)
+            await wait_all_tasks_blocked()
+            with pytest.raises(ChildStartFailed) as info:
+                await supervisor.restart_child("a")
+            assert isinstance(info.value.__cause__, Boom)
+            await wait_all_tasks_blocked()
+            await supervisor.terminate_child("a")
+            supervisor.delete_child("a")
 
 
 @pytest.mark.parametrize("ask", [None, lambda: None])
