@@ -85,7 +85,7 @@ class Commands:
         except BaseException as error:
             self.book.log(f"{name} {', '.join(command.ids)}: {told(error)}")
             check_error(self.book, command, error)
-            self._failed(command)
+            self._failed(command, error)
             raise
         finally:
             self.book.settle()
@@ -94,7 +94,7 @@ class Commands:
                 ids = command.ids if name == "terminate_child" else command.begun
                 self._excused |= dict.fromkeys(ids, trio.current_time())
 
-    def _failed(self, command: Command) -> None:
+    def _failed(self, command: Command, error: BaseException) -> None:
         for child in command.ids:
             entry = self.book.entries.get(child)
             if entry is None:
@@ -102,16 +102,29 @@ class Commands:
             if command.name == "terminate_child":
                 # In a group it is not started meanwhile, so that its turn finds it stopped.
                 out = self.book.group and not entry.alive and entry.is_to_run()
+                # Without turns it was told at once to stop, though it may not have noticed yet.
+                out |= not self.book.group and entry.alive
                 entry.dismissed |= out or (entry.alive and self.book.is_busy(child, entry))
             elif child in command.begun and self.brought(command, child):
                 entry.leave()  # rolled back, or never up
                 entry.kept = False
                 self.book.causes.discard(child)
+            elif command.name == "restart_child" and self._took_back(command, child, error):
+                entry.leave()
             elif command.name == "restart_child" and not self.book.group and entry.alive:
                 # Unless it was refused, it had ended the rest: the restart goes on, and is the
                 # policy's again.
                 gave_up = child in command.begun and entry.starter == "maybe"
                 entry.starter = None if gave_up else entry.starter
+
+    def _took_back(self, command: Command, child: str, error: BaseException) -> bool:
+        """Whether it was started by the command alone, which is cancelled: that stops it again.
+
+        Also if it had come up and crashed in that instant, and rests by now.
+        """
+        entry = self.book.entries[child]
+        began = entry.starter == "command" and entry.number in command.begun.get(child, ())
+        return isinstance(error, trio.Cancelled) and began and not entry.alive
 
     def over(self, child: str, entry: Entry) -> None:
         """A child's incarnation is over: those who began it are told why."""
