@@ -153,15 +153,13 @@ class Commands:
                     self.book.violated(f"{command.name} gave {given}, not of {command.begun}")
             case "start_children_nowait":
                 for child, node in command.nodes.items():
-                    self.book.entries.pop(child, None)
+                    self.book.remove(child)
                     now = trio.current_time()
                     self.book.entries[child] = Entry(node.policy, entered_at=now, spawned=True)
             case "terminate_child":
                 self._terminated(command)
             case _:
-                entry = self.book.entries.pop(command.ids[0], None)
-                if entry is not None:
-                    self.book.deleted[command.ids[0]] = entry
+                entry = self.book.remove(command.ids[0])
                 # Where all ends, one that rests ends with its rest: nobody needs to stop it.
                 rests = not (self.book.group or self.book.ending)
                 if entry is not None and (entry.alive or (entry.restarting and rests)):

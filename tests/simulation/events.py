@@ -46,9 +46,9 @@ class Events:
         """The supervisor's observer."""
         entry = self.book.entries.get(event.id)
         if isinstance(event, ShuttingDown) and (entry is None or not entry.policy.significant):
-            # Deleted between its end and that end's turn, and its id another's, perhaps: the end
-            # was first.
-            entry = self.book.deleted.get(event.id, entry)
+            # Gone between its end and that end's turn, and its id another's, perhaps: the end was
+            # first.
+            entry = self.book.former.get(event.id, entry)
         self.told.append(event)
         self.book.log(f"{type(event).__name__} {event.id} {_details(event)}")
         if entry is not None:
@@ -193,6 +193,7 @@ class Events:
         if event.reason == "sibling":
             if not self.book.group:
                 self.book.violated(f"{child} is restarted for a sibling's sake")
+            self.book.causes.discard(child)  # its own restart came to nothing: it fell with another
         elif self.book.group and not entry.alone:
             self._group_restart(child, entry, now)
         elif not self.book.group and entry.alive:

@@ -35,7 +35,7 @@ class Ledger:
         self.tree = tree
         self.group = tree.strategy != "one_for_one"
         self.entries: dict[str, Entry] = {}  # in start order
-        self.deleted: dict[str, Entry] = {}
+        self.former: dict[str, Entry] = {}  # significant ones: deleted, or their id another's
         self.upward: list[float] = []
         self.causes: set[str] = set()
         self.expected: Expected | None = None
@@ -69,6 +69,13 @@ class Ledger:
         if expected is not None and not expected.optional:
             self.violated(f"the end of {expected.id} was not followed by {expected.event}")
 
+    def remove(self, child: str) -> Entry | None:
+        """It is deleted, or forgotten and its id another's."""
+        entry = self.entries.pop(child, None)
+        if entry is not None and entry.policy.significant:
+            self.former[child] = entry
+        return entry
+
     def _later(self, child: str) -> list[tuple[str, Entry]]:
         items = list(self.entries.items())
         return items[1 + list(self.entries).index(child) :]
@@ -98,7 +105,7 @@ class Ledger:
             grouped = self.group and not entry.alone and not entry.spawned
             entry.starter = "maybe" if restarts else "group" if grouped else None
         elif starts and entry is None:
-            self.entries.pop(child, None)  # at the end of the start order
+            self.remove(child)  # at the end of the start order
             entry = self.entries[child] = Entry(
                 policy, entered_at=trio.current_time(), entered_by=frozenset(starts)
             )
