@@ -30,6 +30,7 @@ from .rules import (
 )
 
 if TYPE_CHECKING:
+    from .commands import Command
     from .ledger import Ledger
 
 
@@ -39,8 +40,9 @@ class Events:
     def __init__(self, book: Ledger) -> None:
         self.book = book
         self.told: list[SupervisorEvent] = []
-        # The ends that wait for others' starts, with those others, and when they came.
-        self._undecided: dict[str, tuple[int, list[Entry]]] = {}
+        # The ends that wait for others' starts, with those others, and when they came; and the
+        # commands of that time: whom these start next was about to start, and had yet to run.
+        self._undecided: dict[str, tuple[int, list[Entry], frozenset[Command]]] = {}
 
     def saw(self, event: SupervisorEvent) -> None:
         """The supervisor's observer."""
@@ -137,13 +139,15 @@ class Events:
             return
         others = [e for i, e in self.book.entries.items() if i != child and self._may_be_active(e)]
         if self.book.tree.auto_shutdown == "any_significant" or not others:
-            optional |= any(c.name != "terminate_child" for c in self.book.commands.open)
+            open_ = [c for c in self.book.commands.open if c.name != "terminate_child"]
+            optional |= bool(open_)
+            self._undecided[child] = self.book.facts, [], frozenset(open_)
             if self.book.group:
                 entry.finished = not self.book.commands.open
             else:
                 self.book.expected = Expected(child, "ShuttingDown", optional)
         else:
-            self._undecided[child] = self.book.facts, others
+            self._undecided[child] = self.book.facts, others, frozenset()
 
     def _is_active(self, child: str, entry: Entry) -> bool:
         running = entry.alive and entry.cancelled_at is None
@@ -268,11 +272,18 @@ class Events:
         if self.book.tree.auto_shutdown == "all_significant" and others and not as_expected:
             self.book.violated(f"shuts down while {', '.join(others)} is active")
         if not (as_expected or self.book.group):
-            since, starting = self._undecided.get(event.id, (0, []))
+            since, starting = self._waited_for(event.id)
             if not starting or any(e.up_since > since for e in starting):
                 self.book.violated(f"shuts down because of {event.id}, which ended long ago")
         self.book.ends_itself = True
         self.book.end()
+
+    def _waited_for(self, child: str) -> tuple[int, list[Entry]]:
+        """Since when its end waits for others' starts, and whose these are."""
+        since, others, by = self._undecided.get(child, (0, [], frozenset()))
+        entered = [e for e in self.book.entries.values() if e.entered_since > since]
+        begun = [e for e in entered if e.policy.significant and e.entered_by & by]
+        return since, others + begun[:1]  # of a list only the first was about to start
 
 
 def _details(event: SupervisorEvent) -> str:

@@ -107,7 +107,10 @@ class Ledger:
         elif starts and entry is None:
             self.remove(child)  # at the end of the start order
             entry = self.entries[child] = Entry(
-                policy, entered_at=trio.current_time(), entered_by=frozenset(starts)
+                policy,
+                entered_at=trio.current_time(),
+                entered_by=frozenset(starts),
+                entered_since=self.facts,
             )
             entry.starter = "command"
             self._check_start_order(child, starts)

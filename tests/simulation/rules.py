@@ -21,6 +21,7 @@ class Entry:
     policy: Policy
     entered_at: float = 0.0
     entered_by: frozenset[Command] = frozenset()
+    entered_since: int = 0  # how many facts there were
     alive: bool = False
     up: bool = False
     spawned: bool = False  # started without waiting; has yet to run
