@@ -58,6 +58,17 @@ class Commands:
         """Whether a command that may be what stops it is over in this instant."""
         return self._excused.get(child) == trio.current_time()
 
+    def takes_back(self, child: str) -> bool:
+        """Whether a start that brought it with others has failed, and is not over yet.
+
+        The last started is stopped first: one that rests may have had its turn, which nobody sees.
+        """
+        for command in self.naming(child, "start_children"):
+            ended = [i for i in command.begun if i not in command.came_up and i in command.errors]
+            if ended and child not in ended and self.brought(command, child):
+                return True
+        return False
+
     def brought(self, command: Command, child: str) -> bool:
         """Whether the command brought it: that one may be gone, and its id another's."""
         entry, node = self.book.entries.get(child), command.nodes.get(child)

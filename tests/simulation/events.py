@@ -153,6 +153,7 @@ class Events:
         running = entry.alive and entry.cancelled_at is None
         active = running or entry.is_to_run()
         asked = entry.dismissed or self.book.commands.naming(child, "terminate_child")
+        asked = asked or (not running and self.book.commands.takes_back(child))
         return entry.policy.significant and active and not asked
 
     def _may_be_stopping(self, child: str, entry: Entry) -> bool:
