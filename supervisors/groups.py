@@ -33,10 +33,15 @@ class Group:
         self._runner = runner
         self._strategy = strategy
         self.turns = Turns()
+        # Significant ones' last ends that wait for their turn, and with whom each falls until then:
+        # temporary or deleted, it is no member of anything by that time.
+        self._last_ends: dict[End, tuple[Child, list[Child]]] = {}
 
     def ended(self, child: Child, end: End) -> None:
         """`child` ended by itself: what follows is decided when its turn comes."""
         child.end_pending = end
+        if child.spec.significant and end.reason is None:
+            self._last_ends[end] = child, self._elders(child)
         turn = self.turns.take()
         name = f"{child.spec.id}: end"
         self._runner.nursery.start_soon(self._follow, child, end, turn, name=name)
@@ -81,6 +86,7 @@ class Group:
 
     async def _follow(self, child: Child, end: End, turn: Turn) -> None:
         async with turn:
+            self._last_ends.pop(end, None)
             if not self._is_due(child, end):
                 return
             if end.reason is None:
@@ -114,6 +120,13 @@ class Group:
             return children
         return children[children.index(child) :]
 
+    def _elders(self, child: Child) -> list[Child]:
+        """In whose group `child` is."""
+        children = list(self._runner.children.values())
+        if self._strategy is Strategy.ONE_FOR_ALL:
+            return children
+        return children[: children.index(child)]
+
     def _owed(self, child: Child) -> list[Child]:
         """Who of its group was stopped to be started again."""
         return [member for member in self._members(child) if member.is_owed()]
@@ -123,6 +136,9 @@ class Group:
 
         `revive`: so are those that were stopped before. OTP starts whatever it has a spec of.
         """
+        for end, (ended, elders) in self._last_ends.items():
+            if child in elders and ended.end_pending is end:
+                ended.end_pending = None
         for other in reversed(self._members(child)):
             if other is child:
                 continue

@@ -711,6 +711,56 @@ async def test_a_significant_child_that_falls_with_its_group_shuts_nothing_down(
     assert family.runs["b"] == 2
 
 
+@GROUPS
+@pytest.mark.parametrize(
+    ("restart", "deleted"),
+    [(Restart.TRANSIENT, False), (Restart.TRANSIENT, True), (Restart.TEMPORARY, False)],
+)
+async def test_nor_does_one_whose_end_waits_behind_that_of_a_sibling(
+    family: Family,
+    strategy: Strategy,
+    restart: Restart,
+    deleted: bool,
+    autojump_clock: MockClock,
+) -> None:
+    """Neither a temporary nor a deleted one, which is nobody's sibling any more."""
+    async with open_supervisor(
+        name="s", strategy=strategy, auto_shutdown=AutoShutdown.ANY_SIGNIFICANT
+    ) as supervisor:
+        await supervisor.start_child(family.spec("a"))
+        await supervisor.start_child(family.spec("b", restart=restart, significant=True))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.start_child, family.spec("c", family.start_after(1)))
+            await wait_all_tasks_blocked()
+            await family.crash("a")
+            await family.end("b")
+            if deleted:
+                supervisor.delete_child("b")
+        await trio.sleep(2)
+        assert states(supervisor)["a"] == "running"
+    assert trio.current_time() > 2  # the block was not cancelled
+
+
+@GROUPS
+async def test_a_temporary_significant_childs_end_before_its_siblings_has_the_first_turn(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    async with open_supervisor(
+        name="s", strategy=strategy, auto_shutdown=AutoShutdown.ANY_SIGNIFICANT
+    ) as supervisor:
+        options: dict[str, Any] = {"restart": Restart.TEMPORARY, "significant": True}
+        await supervisor.start_child(family.spec("a"))
+        await supervisor.start_child(family.spec("b", **options))
+        await supervisor.start_child(family.spec("c"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.start_child, family.spec("d", family.start_after(1)))
+            await wait_all_tasks_blocked()
+            await family.end("b")
+            await family.crash("c", "a")
+        await trio.sleep_forever()
+    assert supervisor.restarts["crash"] == 0
+
+
 async def test_who_waits_behind_another_cause_is_left_to_that_one(
     family: Family, autojump_clock: MockClock
 ) -> None:

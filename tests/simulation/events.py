@@ -232,6 +232,7 @@ class Events:
         for other, its in self.book.entries.items():
             if self.book.shares(other, child):
                 due, its.due, its.finished = its.due, False, False  # it has no end of its own
+                its.fell |= not its.alive
                 revived = its.kept and (due or not again) and its.policy.restart != "temporary"
                 its.owed |= revived and not its.alive
                 its.unsure |= entry.starter == "maybe" and not its.alive
@@ -265,6 +266,8 @@ class Events:
         as_expected = self._fulfil(event.id, "ShuttingDown")
         if not entry.policy.significant or self.book.tree.auto_shutdown == "never":
             self.book.violated(f"shuts down because of {event.id}, which is not significant")
+        if entry.fell:
+            self.book.violated(f"shuts down because of {event.id}, which fell with a sibling")
         others = [
             i
             for i, e in self.book.entries.items()

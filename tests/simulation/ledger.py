@@ -127,7 +127,7 @@ class Ledger:
         entry.leave()
         self.causes.discard(child)
         entry.alive, entry.up, entry.cancelled_at = True, False, None
-        entry.overdue_told = entry.hurried = entry.dismissed = False
+        entry.overdue_told = entry.hurried = entry.dismissed = entry.fell = False
         entry.begun += 1
         entry.number = number
         entry.began_at, entry.raised = trio.current_time(), None

@@ -40,6 +40,7 @@ class Entry:
     due: bool = False  # its end waits for its turn, and is to be followed by a restart
     counts: bool = False  # its next restart counts upward
     finished: bool = False  # it ended for good, by itself
+    fell: bool = False  # ... but a sibling's restart came before that end's turn
     owed: bool = False  # stopped for a sibling's sake
     unsure: bool = False  # ... or by a command
     own: list[float] = field(default_factory=list)
