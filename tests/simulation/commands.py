@@ -134,8 +134,9 @@ class Commands:
         Also if it had come up and crashed in that instant, and rests by now.
         """
         entry = self.book.entries[child]
-        began = entry.starter == "command" and entry.number in command.begun.get(child, ())
-        return isinstance(error, trio.Cancelled) and began and not entry.alive
+        # In a group it may be another's, while this one waits for its turn.
+        now = not entry.alive and entry.over_at == trio.current_time()
+        return isinstance(error, trio.Cancelled) and now and command in entry.restarted_by
 
     def over(self, child: str, entry: Entry) -> None:
         """A child's incarnation is over: those who began it are told why."""

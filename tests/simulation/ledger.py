@@ -100,6 +100,8 @@ class Ledger:
             self.violated(f"{child} has two incarnations at once")
         if entry is not None and entry.policy is not policy:
             entry = None  # another had its id
+        if entry is not None:
+            entry.restarted_by = frozenset()
         if entry is not None and (entry.restarting or entry.spawned):
             self._check_restart(child, entry, hurried=bool(restarts))
             grouped = self.group and not entry.alone and not entry.spawned
@@ -116,7 +118,7 @@ class Ledger:
             self._check_start_order(child, starts)
             self._check_turn(child, starts)
         elif entry is not None and restarts:
-            entry.starter = "command"
+            entry.starter, entry.restarted_by = "command", frozenset(restarts)
             self._check_turn(child, restarts)
         else:
             self.violated(f"{child} runs, and neither a restart nor a command is why")

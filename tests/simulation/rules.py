@@ -26,6 +26,7 @@ class Entry:
     up: bool = False
     spawned: bool = False  # started without waiting; has yet to run
     starter: str | None = None  # who is told if it does not come up: "command", "group", "maybe"
+    restarted_by: frozenset[Command] = frozenset()  # one of these, if the last time so
     begun: int = 0
     number: int = 0  # of the incarnation, as its value has it
     ended: int = 0
