@@ -182,5 +182,6 @@ def test_a_server_that_is_not_there_is_a_reset(proxy_factory: ProxyFactory) -> N
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     proxy = proxy_factory(port)
-    with connected(proxy) as client, pytest.raises(ConnectionResetError):
+    # It may come before `connect` has returned.
+    with pytest.raises(ConnectionResetError), connected(proxy) as client:
         client.recv(1)
