@@ -46,10 +46,30 @@ def faulty_server(keeper: Keeper) -> Iterator[Mongod]:
 
 
 @pytest.fixture(scope="session")
-def faulty_set(keeper: Keeper) -> Iterator[Rig]:
-    """A replica set behind proxies, to be had from `rigs`."""
-    with set_behind_proxies(keeper) as rig:
-        yield rig
+def faulty_sets(keeper: Keeper) -> Iterator[Callable[[], Rig]]:
+    """Gives a replica set behind proxies, to be had from `rigs`.
+
+    Another one, if the last has not recovered from what a test did to it: the tests after that
+    one are not to fail for it.
+    """
+    with contextlib.ExitStack() as stack:
+        made: list[Rig] = []
+
+        def present() -> Rig:
+            if not made or not _has_settled(keeper, made[-1]):
+                made.append(stack.enter_context(set_behind_proxies(keeper)))
+            return made[-1]
+
+        yield present
+
+
+def _has_settled(keeper: Keeper, rig: Rig) -> bool:
+    try:
+        keeper.call(rig.settled)
+    except pytest.fail.Exception as failure:
+        print(f"{failure}: the next tests get another one")
+        return False
+    return True
 
 
 @pytest.fixture
@@ -61,7 +81,7 @@ def rigs(keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Any]:
         def rig(place: Place) -> Rig:
             match place:
                 case Place.SET:
-                    found: Rig = request.getfixturevalue("faulty_set")
+                    found: Rig = request.getfixturevalue("faulty_sets")()
                 case Place.NETWORK:
                     server = request.getfixturevalue("faulty_server")
                     found = network(keeper, kept.before(server.port))
@@ -77,4 +97,7 @@ def rigs(keeper: Keeper, request: pytest.FixtureRequest) -> Iterator[Any]:
 @pytest.fixture
 def faulty(place: Place, request: pytest.FixtureRequest) -> None:
     """What `rigs` will need for the test's `place` is there: before anything is counted."""
-    request.getfixturevalue("faulty_set" if place is Place.SET else "faulty_server")
+    if place is Place.SET:
+        request.getfixturevalue("faulty_sets")()
+    else:
+        request.getfixturevalue("faulty_server")

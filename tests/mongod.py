@@ -244,9 +244,10 @@ class ReplicaSet:
         """Wait until every member that runs is a primary or a secondary, and one is the former."""
         deadline = time.monotonic() + START_SECONDS
         while (unsettled := self._unsettled()) is not None:
-            if time.monotonic() > deadline:
-                pytest.fail(f"not within {START_SECONDS} s: set {self.name} settled")
             member, reply = unsettled
+            if time.monotonic() > deadline:
+                what = f"set {self.name} settled; {member.address} says {reply}"
+                pytest.fail(f"not within {START_SECONDS} s: {what}")
             self._wait_changed(member, reply)
 
     def primary(self) -> Mongod:
