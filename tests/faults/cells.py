@@ -33,7 +33,7 @@ from .vocabulary import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SLACK: Final = 1.0
+SLACK: Final = 2.0
 """Seconds that a machine with two busy cores may add to any bound."""
 
 PUSHED: Final = SLACK
@@ -64,7 +64,7 @@ BOUNDS: Final = {
         "the set's election timeout, its heartbeat timeout, an election, an episode",
     ),
 }
-"""What each number is, all of them with a second for a busy machine."""
+"""What each number is, all of them with two seconds for a busy machine."""
 
 NONE: Final = exactly(0)
 MISSED: Final = between(1, FAILURES)

@@ -70,7 +70,7 @@ def _faults() -> Iterator[str]:
 
 
 def _bounds() -> Iterator[str]:
-    yield "## How long it may take\n\nA second for a busy machine is part of each.\n"
+    yield "## How long it may take\n\nTwo seconds for a busy machine are part of each.\n"
     yield "| bound | seconds | what takes so long |\n|---|---|---|"
     for name, (seconds, why) in BOUNDS.items():
         yield f"| {name} | {seconds:.2f} | {why} |"
