@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from pydantic import BaseModel
+
 from ..errors import SettingsError, SettingsProblem, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,15 +29,19 @@ class PluginRegistry(ABC, Generic[T]):
     nothing, and one that is broken breaks nobody else.
 
     Attributes:
+        contract: the class that each is derived from.
         group: the group of entry points.
         word: what a name stands for, in errors.
         key: the settings' key that a name is the value of, in errors.
+        implementer: who fulfils the contract, in errors.
         unknown: what is raised for a name that nothing has.
     """
 
+    contract: ClassVar[type[Any]]
     group: ClassVar[str]
     word: ClassVar[str] = "backend"
     key: ClassVar[str] = "backend"
+    implementer: ClassVar[str] = "a backend"
     unknown: ClassVar[type[SettingsError]] = SettingsError
 
     def __init__(self, offered: Iterable[EntryPoint] = ()) -> None:
@@ -86,9 +92,24 @@ class PluginRegistry(ABC, Generic[T]):
             )
         self._classes[name] = registered
 
-    @abstractmethod
     def _fault(self, candidate: Any) -> str | None:
         """What keeps `candidate` from being used, or None."""
+        contract = self.contract
+        if not (isinstance(candidate, type) and issubclass(candidate, contract)):
+            shown = contract.__name__
+            return f"{candidate!r} is not a subclass of {shown}: derive it from that"
+        shown = candidate.__qualname__
+        missing = ", ".join(sorted(getattr(candidate, "__abstractmethods__", ())))
+        if missing:
+            return f"{shown} lacks {missing}: {self.implementer} implements all of the contract"
+        model = getattr(candidate, "settings_model", None)
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return f"{shown} has no settings_model: set it to the pydantic model of its settings"
+        return self._further_fault(candidate)
+
+    @abstractmethod
+    def _further_fault(self, candidate: type[T]) -> str | None:
+        """What one kind of contract asks for besides its methods and its settings."""
 
     @abstractmethod
     def _no_such(self, name: str) -> str:

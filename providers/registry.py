@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel
-
 from ..errors import SettingsError, UnknownBackend
 from .contract import DocumentsDatabaseBase
 from .plugins import PluginRegistry
@@ -18,7 +16,9 @@ _HOSTS = frozenset({"trio", "asyncio"})
 class DocumentDatabaseRegistry(PluginRegistry[DocumentsDatabaseBase]):
     """Provider classes by name; `default()` knows those under `moorings.document_databases`."""
 
+    contract: ClassVar[type[Any]] = DocumentsDatabaseBase
     group: ClassVar[str] = ENTRY_POINT_GROUP
+    implementer: ClassVar[str] = "a provider"
     unknown: ClassVar[type[SettingsError]] = UnknownBackend
 
     def register(
@@ -44,16 +44,8 @@ class DocumentDatabaseRegistry(PluginRegistry[DocumentsDatabaseBase]):
     def _no_such(self, name: str) -> str:
         return f"no provider is registered under {name!r}"
 
-    def _fault(self, candidate: Any) -> str | None:
-        if not (isinstance(candidate, type) and issubclass(candidate, DocumentsDatabaseBase)):
-            return f"{candidate!r} is not a subclass of DocumentsDatabaseBase: derive it from that"
-        shown = candidate.__qualname__
-        missing = sorted(candidate.__abstractmethods__)
-        if missing:
-            return f"{shown} lacks {', '.join(missing)}: a provider implements all of the contract"
-        model = getattr(candidate, "settings_model", None)
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return f"{shown} has no settings_model: set it to the pydantic model of its settings"
+    def _further_fault(self, candidate: type[DocumentsDatabaseBase]) -> str | None:
         if not candidate.hosts or not candidate.hosts <= _HOSTS:
+            shown = candidate.__qualname__
             return f"{shown}.hosts should hold {' or '.join(map(repr, sorted(_HOSTS)))}, or both"
         return None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel
-
 from ..providers.plugins import PluginRegistry
 from .secrets import SecretsBackend
 
@@ -18,6 +16,7 @@ ENTRY_POINT_GROUP = "moorings.secrets_backends"
 class SecretsBackendRegistry(PluginRegistry[SecretsBackend]):
     """Secrets backends by name; `default()` knows those under `moorings.secrets_backends`."""
 
+    contract: ClassVar[type[Any]] = SecretsBackend
     group: ClassVar[str] = ENTRY_POINT_GROUP
     word: ClassVar[str] = "secrets backend"
     key: ClassVar[str] = "security.secrets.backend"
@@ -41,18 +40,9 @@ class SecretsBackendRegistry(PluginRegistry[SecretsBackend]):
     def _no_such(self, name: str) -> str:
         return f"there is no secrets backend {name!r}"
 
-    def _fault(self, candidate: Any) -> str | None:
-        if not (isinstance(candidate, type) and issubclass(candidate, SecretsBackend)):
-            return f"{candidate!r} is not a subclass of SecretsBackend: derive it from that"
-        shown = candidate.__qualname__
-        missing = sorted(candidate.__abstractmethods__)
-        if missing:
-            return f"{shown} lacks {', '.join(missing)}: a backend implements all of the contract"
-        model = getattr(candidate, "settings_model", None)
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return f"{shown} has no settings_model: set it to the pydantic model of its settings"
+    def _further_fault(self, candidate: type[SecretsBackend]) -> str | None:
         if not isinstance(getattr(candidate, "name", None), str):
-            return f"{shown} has no name: set it to the key that it is known by"
+            return f"{candidate.__qualname__} has no name: set it to the key that it is known by"
         return None
 
 
