@@ -31,6 +31,12 @@ class Starting:
         self.value: Any = NOT_STARTED
         self.error: BaseException | None = None  # of that end
 
+    def fail(self, error: BaseException | None) -> None:
+        """Wake who waits: it ended, from `error`, or will not come."""
+        # Kept for the starter: by the time it runs another may have begun the child anew.
+        self.error = error
+        self.over.set()
+
 
 class End:
     """An end whose consequences wait for their turn (where children share their fate)."""
@@ -157,9 +163,7 @@ class Child:
         self.runs = self.reported = False
         starting, self.starting = self.starting, None
         if starting is not None:
-            # Kept for the starter: by the time it runs another may have begun it anew.
-            starting.error = self.error
-            starting.over.set()
+            starting.fail(self.error)
         ended, self._ended = self._ended, None
         if ended is not None:
             ended.set()
@@ -202,6 +206,13 @@ class Child:
         self._wake()
         self.starting = Starting()
         return self.starting
+
+    def detach_hurried(self) -> Starting | None:
+        """What those wait for who hurried one that rests: its group's restart serves them, too."""
+        if self.state is not ChildState.RESTARTING or self.task is not None:
+            return None
+        starting, self.starting = self.starting, None
+        return starting
 
     def _wake(self) -> None:
         if self._hurry is not None:

@@ -142,15 +142,21 @@ class Group:
         for other in reversed(self._members(child)):
             if other is child:
                 continue
-            owed = revive or other.state is not ChildState.STOPPED
-            other.stop()
-            await wait_stopped(self._runner, [other])
-            other.end_pending = None
+            await self._stop_other(other, revive=revive)
             if self._runner.stopping:
                 return
-            kept = self._runner.children.get(other.spec.id) is other  # a temporary one is not
-            if owed and kept:
-                other.state = ChildState.RESTARTING
+
+    async def _stop_other(self, other: Child, *, revive: bool) -> None:
+        owed = revive or other.state is not ChildState.STOPPED
+        hurried = other.detach_hurried()
+        other.stop()
+        await wait_stopped(self._runner, [other])
+        other.end_pending = None
+        kept = self._runner.children.get(other.spec.id) is other  # a temporary one is not
+        if owed and kept and not self._runner.stopping:
+            other.state, other.starting = ChildState.RESTARTING, hurried
+        elif hurried is not None:
+            hurried.fail(other.error)
 
     async def _restart(self, child: Child) -> None:
         child.end_pending = None

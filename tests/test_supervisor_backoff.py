@@ -370,6 +370,33 @@ GROUPS = pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.RES
 
 
 @GROUPS
+async def test_who_hurries_one_that_its_group_restarts_first_is_told_of_that_restart(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    """The sibling crashes in the instant in which the rest is ended, and has its turn first."""
+
+    async def up_and_crash(task_status: TaskStatus) -> None:
+        await trio.sleep(1)
+        task_status.started("first2")
+        raise family.Boom
+
+    async with (
+        open_supervisor(name="s", strategy=strategy, intensity=5) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        await supervisor.start_child(family.spec("first"))
+        await supervisor.start_child(family.spec("a", backoff=TEN))
+        await family.crash("a")
+        await supervisor.terminate_child("first")
+        family.then("first", up_and_crash)
+        nursery.start_soon(supervisor.restart_child, "first")
+        await wait_all_tasks_blocked()
+        assert await supervisor.restart_child("a") == "a2"
+        assert family.runs == {"first": 3, "a": 2}
+        assert trio.current_time() < 2
+
+
+@GROUPS
 async def test_the_others_stop_at_once_and_start_after_the_rest(
     family: Family, strategy: Strategy, autojump_clock: MockClock
 ) -> None:
