@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-prometheus test-odms test-faults soak-faults soak-supervision \
-	explore-actor planted-bugs mutants coverage check bench bench-faults clean
+.PHONY: help run test test-prometheus test-operators test-odms test-faults soak-faults \
+	soak-supervision explore-actor planted-bugs mutants coverage check bench bench-faults clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +44,10 @@ test: $(VENV)/.dev ## the tests, under 5 minutes, with a real mongod
 
 test-prometheus: $(VENV)/.dev ## a real Prometheus scrapes us (Debian: apt-get install prometheus)
 	$(BIN)/python -m pytest -m prometheus
+
+test-operators: $(VENV)/.dev ## what operators look at, in real tools (Debian: .ci/debian installs them)
+	.ci/debian
+	$(BIN)/python -m pytest -m operators
 
 coverage: $(VENV)/.dev ## branch coverage of `make test`
 	$(BIN)/coverage run -m pytest
