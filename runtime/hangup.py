@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from ..errors import ConnectionNotReady, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from .manager import ConnectionManager
     from .redaction import Redactor
@@ -38,12 +39,21 @@ def heeding_hangups(begin_reload: Callable[[], object]) -> Iterator[None]:
 class Hangups:
     """What a SIGHUP does, once the connections run; one that comes earlier is not forgotten.
 
+    Args:
+        redactor: knows the secrets.
+        around: what each reload happens in: it tells others.
+
     Attributes:
         wanted: one has come before.
     """
 
-    def __init__(self, redactor: Redactor) -> None:
+    def __init__(
+        self,
+        redactor: Redactor,
+        around: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._redactor = redactor
+        self._around = around
         self._manager: ConnectionManager | None = None
         self.wanted = False
 
@@ -58,8 +68,12 @@ class Hangups:
         if self._manager is None:
             self.wanted = True
             return
+        with self._around():
+            await self._reload(self._manager)
+
+    async def _reload(self, manager: ConnectionManager) -> None:
         try:
-            changes = await self._manager.reload()
+            changes = await manager.reload()
         except SettingsError as error:
             # A traceback of ours tells the user nothing.
             why = self._redactor.redact(str(error))

@@ -89,6 +89,7 @@ class Kernel:
         self.beat_at = time.time()  # Unix seconds
         self.lag = Histogram()
         self._beat = time.monotonic()
+        self.on_beat: Callable[[], object] | None = None  # for a service manager's watchdog
         self.hooking: dict[object, Connection] = {}  # by the task that runs its hook
         self._limit = settings.max_concurrent_connects
         self._endpoints: dict[str, Endpoint] = {}
@@ -254,6 +255,8 @@ class Kernel:
                     actor.check_proof(now)
             self.closer.close_retired()
             self.announcer.summarise(self._beat)
+            if self.on_beat is not None:
+                self.on_beat()
 
     def fail(self, error: BaseException) -> None:
         """The kernel is dead: tell every waiter, then end the block."""

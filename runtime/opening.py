@@ -149,12 +149,15 @@ class Opening(AbstractAsyncContextManager["ConnectionManager"]):
 def opened(
     loaded: LoadedSettings,
     *,
+    observers: Sequence[Observer] = (),
     redactor: Redactor | None = None,
     exporter: bool = False,
     wired: Callable[[ConnectionManager], object] | None = None,
 ) -> Opening:
     """`open_connections` with settings that are loaded already; arguments as `Opening`."""
-    return Opening(lambda: loaded, redactor=redactor, exporter=exporter, wired=wired)
+    return Opening(
+        lambda: loaded, observers=observers, redactor=redactor, exporter=exporter, wired=wired
+    )
 
 
 @asynccontextmanager

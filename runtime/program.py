@@ -11,6 +11,7 @@ import trio
 from .hangup import Hangups
 from .opening import opened
 from .shutdown import Shutdown
+from .systemd import ServiceManager
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -39,8 +40,9 @@ class Program:
         redactor: Redactor,
         wired: Callable[[ConnectionManager], object] | None,
     ) -> None:
-        self.shutdown = Shutdown(loaded.settings.runtime)
-        self.hangups = Hangups(redactor)
+        self._service = ServiceManager()
+        self.shutdown = Shutdown(loaded.settings.runtime, self._service.stopping)
+        self.hangups = Hangups(redactor, self._service.reloading)
         self.error: BaseException | None = None
         self.function_failed = False
         self._function = function
@@ -63,9 +65,14 @@ class Program:
         Cancellation reaches the function, then stops the connections, and is raised.
         """
         async with opened(
-            self._loaded, redactor=self._redactor, exporter=True, wired=self._wired
+            self._loaded,
+            observers=(self._service.observe,),
+            redactor=self._redactor,
+            exporter=True,
+            wired=self._wired,
         ) as manager:
             try:
+                self._service.ready()
                 await self.hangups.began(manager)
                 await self._call(manager, forever)
             finally:
@@ -88,6 +95,7 @@ class Program:
     def _wired(self, manager: ConnectionManager) -> None:
         # Before the start is over: a signal may come while it still waits for a database.
         self.shutdown.manager = manager
+        self._service.attach(manager)
         if self._told_wired is not None:
             self._told_wired(manager)
 

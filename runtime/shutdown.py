@@ -35,15 +35,22 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Shutdown:
     """The end of one program, from its first signal on.
 
+    Args:
+        runtime: the settings.
+        begun: called in the loop when the end begins; a second time where a drain comes first.
+
     Attributes:
         manager: the program's, once there is one.
         drain_delay: how long the program goes on after the first signal, in seconds.
     """
 
-    def __init__(self, runtime: RuntimeSettings) -> None:
+    def __init__(
+        self, runtime: RuntimeSettings, begun: Callable[[], object] = lambda: None
+    ) -> None:
         self.manager: ConnectionManager | None = None
         self.drain_delay = runtime.drain_delay
         self._timeout = runtime.shutdown_timeout
+        self._told_begun = begun
         self._watchdog: threading.Timer | None = None
         self._signalled = False
 
@@ -71,11 +78,13 @@ class Shutdown:
     def drain(self, number: int) -> None:
         """Say so, and let the probes say 503. In the loop."""
         logger.info("%s: shutting down", signal.Signals(number).name)
+        self._told_begun()
         if self.manager is not None:
             self.manager.kernel.draining = True
 
     def begin(self) -> None:
-        """The function is over: from now on the shutdown is bounded."""
+        """The function is over: from now on the shutdown is bounded. In the loop."""
+        self._told_begun()
         self._arm(0.0)
 
     def finished(self) -> None:
