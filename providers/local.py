@@ -29,7 +29,11 @@ __all__ = ["LocalDBProvider", "LocalDatabase", "LocalFault", "LocalSettings"]
 
 
 class LocalSettings(BaseModel):
-    """The `[….provider]` table of a local connection."""
+    """The `[….provider]` table of a local connection.
+
+    Attributes:
+        database_name: as a server's; two connections share nothing even under one name.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -75,7 +75,13 @@ BackendTable = Annotated[Any, BeforeValidator(_table), Field(repr=False)]
 
 
 class RetrySettings(FrozenModel):
-    """One connecting episode: decorrelated jitter between `initial` and `max` seconds."""
+    """One connecting episode: decorrelated jitter between attempts.
+
+    Attributes:
+        initial: the shortest delay, in seconds.
+        max: the longest delay, in seconds.
+        attempts: how many, before it gives up.
+    """
 
     initial: Seconds = 0.1
     max: Seconds = 5.0
@@ -89,11 +95,15 @@ class RetrySettings(FrozenModel):
 
 
 class HealthSettings(FrozenModel):
-    """Proof of life: a ping every `interval` seconds, give or take `jitter` (a share of it).
+    """Proof of life: pings, and now and then a fresh connection.
 
-    `failures` pings in a row without an answer within `timeout` seconds mean that it is lost.
-    Every `probe_interval` seconds, give or take a tenth, one fresh connection is tried beside the
-    pooled ones, which hide a changed password; 0: never.
+    Attributes:
+        interval: a ping every so many seconds.
+        jitter: give or take this share of `interval`.
+        timeout: how long an answer may take, in seconds.
+        failures: so many pings in a row without an answer mean that the connection is lost.
+        probe_interval: every so many seconds, give or take a tenth, one fresh connection is tried
+            beside the pooled ones, which hide a changed password; 0: never.
     """
 
     interval: Seconds = 10.0
@@ -104,7 +114,17 @@ class HealthSettings(FrozenModel):
 
 
 class SupervisionSettings(FrozenModel):
-    """After giving up, and after a bug: the long backoff, the restart budget, the time to close."""
+    """After giving up, and after a bug: the long backoff, the restart budget, the time to close.
+
+    Attributes:
+        backoff_initial: the shortest wait in `failed`, in seconds.
+        backoff_max: the longest, in seconds.
+        intensity: a bug may restart the connection so many times within `period`. One more
+            escalates to the root, where three in a minute are allowed; a connection that is not
+            required is parked in `failed` instead.
+        period: the window, in seconds.
+        shutdown: how long closing the client may take, in seconds.
+    """
 
     backoff_initial: Seconds = 1.0
     backoff_max: Seconds = 30.0
@@ -150,7 +170,12 @@ def _no_connections() -> Mapping[str, ConnectionSettings]:
 
 
 class DatabaseSettings(FrozenModel):
-    """The connections by name, and the one that is meant when no name is given."""
+    """The connections by name, and the one that is meant when no name is given.
+
+    Attributes:
+        documents: the connections by name.
+        default_document_connection: what `get_database()` means.
+    """
 
     documents: Annotated[
         Mapping[Name, ConnectionSettings],
@@ -161,7 +186,12 @@ class DatabaseSettings(FrozenModel):
 
 
 class SecretsSettings(FrozenModel):
-    """Where references are resolved: the backend, and its own settings (see `secrets`)."""
+    """Where references are resolved.
+
+    Attributes:
+        backend: `env`, `file`, `vault`, or the name of an installed one.
+        provider: the backend's own settings (see `secrets`).
+    """
 
     backend: str = "env"
     provider: BackendTable = Field(default_factory=_nothing)
