@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 from settings_files import settings, write
 
 from moorings.errors import FailureReason
-from moorings.runtime.state import State
-from moorings.runtime.status import ConnectionStatus
+from moorings.runtime.state import Event, State
+from moorings.runtime.status import ConnectionStatus, Transition
 from moorings.runtime.systemd import Notifier, ServiceManager, describe, watchdog_seconds
+from moorings.runtime.testing import local_connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,6 +168,27 @@ def test_the_status_follows_the_connections(
     systemd.until("STATUS", "1 of 2 connections ready; orders failed (")
 
 
+@on_a_path
+async def test_a_heartbeat_tells_only_what_is_new(
+    systemd: NotifySocket, autojump_clock: object
+) -> None:
+    service = ServiceManager({"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "60000000"})
+    async with local_connections("orders", "audit") as manager:
+        service.attach(manager)
+        await trio.sleep(1)
+        assert systemd.receive() == {"STATUS": "starting; 2 of 2 connections ready"}
+        assert systemd.receive() == {"WATCHDOG": "1"}  # and no second one for half a minute
+        service.observe(transition("orders"))
+        service.observe(transition("audit"))
+        await trio.sleep(1)
+        assert systemd.receive() == {"STATUS": "starting; 2 of 2 connections ready"}
+        service.ready()
+        assert systemd.receive()["READY"] == "1"
+        await trio.sleep(1)
+        with pytest.raises(TimeoutError):
+            systemd.receive(0.01)
+
+
 # -- the watchdog
 
 
@@ -222,15 +245,18 @@ def test_a_watchdog_faster_than_the_heartbeat_is_said_to_be(
 # -- nothing of this fails a program
 
 
-def test_without_a_socket_nobody_is_told() -> None:
+async def test_without_a_socket_nobody_is_told() -> None:
     notifier = Notifier(None)
     assert not notifier.listening
     notifier.send("READY=1")
-    manager = ServiceManager({})
-    manager.ready()
-    with manager.reloading():
+    service = ServiceManager({})
+    async with local_connections("orders") as manager:
+        service.attach(manager)
+        assert manager.kernel.on_beat is None
+    service.ready()
+    with service.reloading():
         pass
-    manager.stopping()
+    service.stopping()
 
 
 def test_a_socket_that_is_gone_is_a_line_of_the_log(
@@ -255,7 +281,6 @@ def test_an_address_of_another_kind_is_a_line_of_the_log(
     assert "NOTIFY_SOCKET" in caplog.text
 
 
-@on_a_path
 def test_what_a_full_queue_does_not_take_is_sent_later(systemd: NotifySocket) -> None:
     """systemd may be busy for a moment: READY must not be lost for it."""
     notifier = Notifier(systemd.address)
@@ -271,6 +296,12 @@ def test_what_a_full_queue_does_not_take_is_sent_later(systemd: NotifySocket) ->
 
 
 # -- in between
+
+
+def transition(name: str) -> Transition:
+    return Transition(
+        name, State.READY, Event.LOST, State.CONNECTING, status(name, State.CONNECTING)
+    )
 
 
 def status(name: str, state: State, reason: FailureReason | None = None) -> ConnectionStatus:

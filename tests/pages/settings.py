@@ -94,7 +94,7 @@ def _section(table: Table) -> str:
     rows = list(_rows(table.model))
     if not rows:
         return f"## {title}\n\nNo keys.\n"
-    head = "| key | type | default | |\n|---|---|---|---|"
+    head = "| key | type | default | meaning |\n|---|---|---|---|"
     return "\n".join([f"## {title}", "", head, *rows, ""])
 
 
