@@ -86,6 +86,24 @@ def test_the_image_runs_what_the_test_below_runs() -> None:
             assert (ROOT / line.split()[1]).exists()
 
 
+@pytest.mark.operators
+def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
+    """With the rules where they are in the checkout."""
+    config = tmp_path / "prometheus.yml"
+    text = (FOLDER / "prometheus.yml").read_text()
+    mounted = "/etc/prometheus/rules"
+    assert mounted in text
+    config.write_text(text.replace(mounted, str(ROOT / "grafana" / "rules")))
+    done = subprocess.run(
+        ["promtool", "check", "config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=SOON,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.mongod
 def test_the_worker_works_on_when_its_database_was_away(
     start: Start, tmp_path: Path, mongod_factory: MongodFactory
