@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import trio
 from settings_files import settings, write
 
 from moorings.errors import FailureReason
+from moorings.runtime.secrets_local import FileSecrets
 from moorings.runtime.state import Event, State
 from moorings.runtime.status import ConnectionStatus, Transition
 from moorings.runtime.systemd import Notifier, ServiceManager, describe, watchdog_seconds
@@ -359,13 +361,27 @@ def test_the_units_bounds_leave_room_for_the_programs_own() -> None:
     assert "--log-level" not in unit["ExecStart"]
 
 
+def with_credentials() -> str:
+    """The unit with what it offers as comments."""
+    return re.sub(r"^#(?=\w+=)", "", UNIT.read_text(), flags=re.MULTILINE)
+
+
+async def test_a_credential_is_where_the_unit_says(tmp_path: Path) -> None:
+    """systemd lays them out flat."""
+    assert "\nLoadCredential=password:" in with_credentials()
+    (tmp_path / "password").write_text("s3cret")
+    found = await FileSecrets(tmp_path).resolve(".", "password")
+    assert found.get_secret_value() == "s3cret"
+
+
 @has_systemd
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [UNIT.read_text(), with_credentials()], ids=["plain", "secrets"])
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path, text: str) -> None:
     unit = tmp_path / UNIT.name
-    (line,) = [x for x in UNIT.read_text().splitlines() if x.startswith("ExecStart=")]
+    (line,) = [x for x in text.splitlines() if x.startswith("ExecStart=")]
     program = line.removeprefix("ExecStart=").split()[0]
     here = str(Path(sys.executable).parent / "moorings")
-    unit.write_text(UNIT.read_text().replace(program, here))
+    unit.write_text(text.replace(program, here))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)],
         capture_output=True,
