@@ -11,10 +11,14 @@ from pages import offline, settings
 from pages.__main__ import MADE
 from pages.snippets import DOCS
 
+import moorings
+import moorings.supervisors
+from moorings.runtime import web
 from moorings.runtime.state import edges
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
 
 @pytest.mark.parametrize("name", sorted(MADE))
@@ -42,6 +46,13 @@ def test_every_page_is_found_from_the_first(page: Path) -> None:
     name = str(page.relative_to(DOCS).with_suffix(""))
     listed = re.findall(r"^(\w[\w/]*)$", index, re.MULTILINE)
     assert name in {*listed, "index"}
+
+
+@pytest.mark.parametrize("module", [moorings, moorings.supervisors, web])
+def test_the_reference_has_every_public_name(module: ModuleType) -> None:
+    pages = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    listed = set(re.findall(r"^\.\. auto\w+:: (?:[\w.]*\.)?(\w+)", pages, re.MULTILINE))
+    assert set(module.__all__) - {"supervisors"} <= listed
 
 
 def test_what_is_fetched_from_elsewhere_is_found(
