@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-prometheus test-operators test-odms test-faults soak-faults \
-	soak-supervision explore-actor planted-bugs mutants coverage check bench docs pages bench-faults clean
+	soak-supervision explore-actor planted-bugs mutants coverage check bench bench-faults clean
 
 help: ## show this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -91,6 +91,7 @@ check: $(VENV)/.dev ## lint, types, imports
 bench: $(VENV)/.dev ## ratios to the bare floors, side by side
 	$(BIN)/python -m tests.bench
 
+.PHONY: docs pages
 docs: $(VENV)/.dev ## the site, in build/docs; warnings are errors, and readers fetch nothing elsewhere
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs build/docs
 	$(BIN)/python -m tests.pages.offline build/docs
