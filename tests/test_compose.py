@@ -104,6 +104,7 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.mongod
 def test_the_worker_works_on_when_its_database_was_away(
     start: Start, tmp_path: Path, mongod_factory: MongodFactory

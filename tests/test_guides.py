@@ -106,6 +106,7 @@ def test_the_first_worker_runs_and_is_seen(start: Start, call: Call, tmp_path: P
     assert worker.ended() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["fastapi", "testing"])
 def test_each_page_about_tests_has_tests_that_pass(tmp_path: Path, page: str) -> None:
     lay_out(page, tmp_path)

@@ -94,7 +94,9 @@ on_a_path = pytest.mark.parametrize("systemd", ["path"], indirect=True)
 has_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd is not installed"
 )
-on_each_host = pytest.mark.parametrize("host", ["trio", "asyncio"])
+on_each_host = pytest.mark.parametrize(
+    "host", ["trio", pytest.param("asyncio", marks=pytest.mark.slow)]
+)
 
 
 def run(start: Start, systemd: NotifySocket, *arguments: str, **variables: str) -> Program:
@@ -104,7 +106,8 @@ def run(start: Start, systemd: NotifySocket, *arguments: str, **variables: str) 
 # -- the conversation
 
 
-@on_each_host
+@on_a_path
+@pytest.mark.parametrize("host", ["trio", "asyncio"])
 def test_ready_comes_when_the_exporter_serves_and_stopping_when_the_end_begins(
     start: Start, tmp_path: Path, systemd: NotifySocket, host: str
 ) -> None:
