@@ -28,6 +28,10 @@ class Announcer:
         self._observers = list(observers)
         self._outages = OutageLog(redactor)
 
+    def observe(self, observer: Observer) -> None:
+        """Tell one more of every transition from now on. From the host's thread."""
+        self._observers.append(observer)
+
     def stepped(
         self,
         connection: Connection,

@@ -17,7 +17,8 @@ from .exits import ExitStatus, status_of
 from .loading import load_settings
 from .redaction import Redactor
 from .runner import run_loaded
-from .screen import LiveView, duration, print_problems, print_table
+from .screen import LiveView, print_problems, print_table
+from .spans import duration
 from .targets import TargetError, TargetImportFailed, load_target
 
 if TYPE_CHECKING:

@@ -29,8 +29,9 @@ KEEP_ALIVE = 15.0
 """How long a connection may idle, and a request's head may take to arrive, in seconds."""
 WRITE_TIMEOUT = 10.0
 """How long one write may wait for a client that does not read, in seconds."""
-READ_TIMEOUT = 30
-"""How long one read may wait in the middle of a request, in whole seconds."""
+READ_TIMEOUT = 900
+"""How long a client may be silent while it is answered, in whole seconds: longer than the longest
+answer, a stream of events. Heads have `KEEP_ALIVE`, and bodies are refused."""
 MAX_HEAD = 16 * 1024
 """The largest request head, in bytes: there is nothing to say that would take more."""
 MAX_CONNECTIONS = 100

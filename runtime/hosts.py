@@ -175,6 +175,62 @@ async def checkpoint() -> None:
         await asyncio.sleep(0)
 
 
+def clock() -> float:
+    """The time of the caller's own world, in seconds from some moment on."""
+    if trio.lowlevel.in_trio_task():
+        return trio.current_time()
+    return asyncio.get_running_loop().time()
+
+
+async def first_of(*functions: Callable[[], Awaitable[object]]) -> None:
+    """Run all of them, in tasks of their own, until the first returns or raises; end the others.
+
+    What it raises is raised as it is. Cancellation reaches all of them, and waits for their end.
+    """
+    if trio.lowlevel.in_trio_task():
+        await _first_of_trio(functions)
+    else:
+        await _first_of_asyncio(functions)
+
+
+async def _first_of_trio(functions: tuple[Callable[[], Awaitable[object]], ...]) -> None:
+    errors: list[Exception] = []
+
+    async def run(function: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await function()
+        except Exception as error:  # noqa: BLE001 - raised below, outside the nursery's group
+            errors.append(error)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for function in functions:
+            nursery.start_soon(run, function)
+    if errors:
+        raise errors[0]
+
+
+async def _first_of_asyncio(functions: tuple[Callable[[], Awaitable[object]], ...]) -> None:
+    tasks = [asyncio.ensure_future(function()) for function in functions]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ended = [task for task in tasks if task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in ended:
+        task.result()
+
+
+async def pause(seconds: float) -> None:
+    """Wait so long, in either world."""
+    if trio.lowlevel.in_trio_task():
+        await trio.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
+
+
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
     """Run `function` in a thread; it is abandoned on cancellation.
 

@@ -1,18 +1,21 @@
 """The HTTP face of a manager: an ASGI application without a framework, for trio and for asyncio.
 
-Every answer but `/metrics` is made from cached state, without I/O: a probe never waits for a
-database. The exporter serves it; `create_app` gives the same to whoever mounts it.
+Every answer but `/metrics` and `/events` is made from cached state, without I/O: a probe never
+waits for a database. The exporter serves it; `create_app` gives the same to whoever mounts it.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .http_pages import index
-from .http_probes import Probed, livez, readyz, startupz
+from .feed import Told
+from .http_events import Streams
+from .http_pages import PAGE_HEADERS, index
+from .http_probes import livez, readyz, startupz
 from .metrics import OPENMETRICS, TEXT
 from .net import is_loopback
 
@@ -44,7 +47,7 @@ class Metrics(Protocol):
         """Everything, in one of the two formats. May take long; lets others run meanwhile."""
 
 
-class Served(Probed, Protocol):
+class Served(Told, Protocol):
     """What the application needs of a manager."""
 
     @property
@@ -61,20 +64,45 @@ class _Reply:
 
 
 def create_app(manager: Served, *, pages: bool | None = None) -> App:
-    """An ASGI application: /livez, /startupz, /readyz, /connections, /metrics and /.
+    """An ASGI application: /livez, /startupz, /readyz, /connections, /events, /metrics and /.
 
     Mount it wherever you like; links follow the mount's path.
 
     Args:
         manager: what `open_connections` yields.
-        pages: whether `/` and `/connections`, which name backends and errors, are shown. None:
-            only to requests that arrive at a loopback address.
+        pages: whether `/`, `/connections` and `/events`, which name backends and errors, are
+            shown. None: only to requests that arrive at a loopback address.
     """
+    pages_of_it = Pages(pages)
+    if pages is not False:
+        manager.keep_history()  # from now on, and not from the first look
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await pages_of_it.serve(manager, scope, receive, send)
+
+    return app
+
+
+class Pages:
+    """What `create_app` makes an application of, for any manager.
+
+    Args:
+        shown: as `create_app` takes `pages`.
+    """
+
+    def __init__(self, shown: bool | None) -> None:
+        self._shown = shown
+        self._streams = Streams()
+
+    async def serve(self, manager: Served, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, in the words of ASGI."""
         match scope["type"]:
             case "http":
-                await _send(send, await _reply(manager, pages, scope), scope["method"])
+                reply = await _reply(manager, self._shown, scope)
+                if reply is None:
+                    await self._streams.serve(manager, scope["method"], receive, send)
+                else:
+                    await _send(send, reply, scope["method"])
             case "websocket":
                 await receive()
                 await send({"type": "websocket.close", "code": 1000})
@@ -83,17 +111,18 @@ def create_app(manager: Served, *, pages: bool | None = None) -> App:
             case other:
                 raise ValueError(f"not a protocol of this application: {other}")
 
-    return app
 
-
-async def _reply(manager: Served, pages: bool | None, scope: Scope) -> _Reply:
+async def _reply(manager: Served, pages: bool | None, scope: Scope) -> _Reply | None:
+    """The answer as a whole; None: it is a stream."""
     path = _path(scope)
-    if path not in _ROUTES:
+    if path not in _ROUTES and path != EVENTS:
         return _Reply(404, PLAIN, b"There is no such page.\n")
     if scope["method"] not in {"GET", "HEAD"}:
         return _Reply(405, PLAIN, b"GET or HEAD.\n", ((b"allow", b"GET, HEAD"),))
     if path in _PAGES and not _may_see(pages, scope):
         return _Reply(403, PLAIN, _NO_PAGES.encode())
+    if path == EVENTS:
+        return None
     try:
         return await _ROUTES[path](manager, scope)
     except Exception:
@@ -148,9 +177,8 @@ async def _metrics(manager: Served, scope: Scope) -> _Reply:
 
 
 async def _index(manager: Served, scope: Scope) -> _Reply:
-    policy = b"default-src 'none'; style-src 'unsafe-inline'"
-    body = index(manager.statuses(), _root(scope)).encode()
-    return _Reply(200, HTML, body, ((b"content-security-policy", policy),))
+    body = index(manager, _root(scope), time.time()).encode()
+    return _Reply(200, HTML, body, PAGE_HEADERS)
 
 
 _ROUTES = {
@@ -161,7 +189,8 @@ _ROUTES = {
     "/readyz": _readyz,
     "/startupz": _startupz,
 }
-_PAGES = frozenset({"/", "/connections"})
+EVENTS = "/events"
+_PAGES = frozenset({"/", "/connections", EVENTS})
 
 
 def _probe(answer: dict[str, Any]) -> _Reply:

@@ -305,6 +305,7 @@ class Kernel:
         self.announcer.flush_log()
         for connection in connections:
             connection._wake()  # noqa: SLF001
+        self.wake()  # there may be no connection that would
 
     async def _guarded(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
         """A task of the kernel's: shielded from the outside, fatal when it fails."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnknownConnection, did_you_mean
 from .guard import check_host
+from .history import History
+from .hosts import give_up_after, pause
 from .http_probes import KERNEL
 from .lifecycle import wait_ready
 from .metrics import Exposition
@@ -41,6 +44,7 @@ class ConnectionManager:
         self.metrics = Exposition(None)
         self.urls: tuple[str, ...] = ()  # where the exporter listens
         self._reloader = Reloader(kernel, loaded, registry)
+        self._history: History | None = None
         # One look-up checks the thread as well: others find no `serving` here.
         self._here = threading.local()
         self._here.serving = kernel.serving
@@ -214,12 +218,39 @@ class ConnectionManager:
         """
         return await self._reloader.reload(settings)
 
-    # -- what probes ask ----------------------------------------------------------------------
+    # -- what probes and pages ask ------------------------------------------------------------
 
     @property
     def closing(self) -> bool:
         """Whether the manager is closing or drains: probes say 503 from here on."""
         return self.kernel.closing or self.kernel.draining
+
+    @property
+    def closed(self) -> bool:
+        """Whether everything is over, so that no status changes any more. From any thread."""
+        return self.kernel.closed
+
+    @property
+    def name(self) -> str:
+        """`runtime.name`, which metrics have as the label `runtime`."""
+        return self.kernel.name
+
+    def keep_history(self) -> History:
+        """The connections' last transitions, kept from the first time that this is called."""
+        if self._history is None:
+            self._history = History(lambda: self.kernel.connections)
+            self.kernel.announcer.observe(self._history.note)
+        return self._history
+
+    async def change_within(self, seconds: float) -> None:
+        """Wait for the next change of any connection, `seconds` at most.
+
+        From another thread than the host's it takes `seconds`: changes are not told there.
+        """
+        if get_ident() == self.kernel.thread:
+            await give_up_after(seconds, self.kernel.next_change)
+        else:
+            await pause(seconds)
 
     def is_alive(self) -> bool:
         """Whether the kernel runs. From any thread."""

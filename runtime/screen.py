@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .redaction import redact_urls
+from .spans import duration
 from .state import State
 
 if TYPE_CHECKING:
@@ -153,18 +154,3 @@ def status_row(status: ConnectionStatus, now: float) -> tuple[str, ...]:
         "" if upcoming is None else f"in {duration(max(upcoming - now, 0.0))}",
         ": ".join(part for part in (status.reason, status.error) if part),
     )
-
-
-def duration(seconds: float) -> str:
-    """A span of time as people say it: 0.3 s, 42 s, 3 m 5 s, 2 h 7 m, 3 d 4 h."""
-    if seconds < 10:  # noqa: PLR2004 - a digit more while it matters
-        return f"{max(seconds, 0.0):.1f} s"
-    whole = round(seconds)
-    for unit, name, below, part in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "m"),
-        (60, "m", 1, "s"),
-    ):
-        if whole >= unit:
-            return f"{whole // unit} {name} {whole % unit // below} {part}"
-    return f"{whole} s"

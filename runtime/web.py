@@ -27,7 +27,9 @@ from starlette.requests import HTTPConnection  # noqa: TC002
 from starlette.routing import Mount, Route
 
 from ..errors import ConnectionNotReady
-from .http import create_app
+from .history import History
+from .hosts import pause
+from .http import Pages
 from .opening import open_connections
 from .web_outages import (
     STATE,
@@ -112,6 +114,7 @@ def lifespan(
         ) as manager:
             # Left there at the end: probes and late requests have to learn that it is closed.
             setattr(app.state, STATE, manager)
+            manager.keep_history()  # the page may be looked at for the first time in an outage
             yield {STATE: manager}
 
     return opened
@@ -206,18 +209,20 @@ class Probes:
     """What `probes` returns: an ASGI application."""
 
     def __init__(self, pages: bool | None) -> None:
-        self._pages = pages
+        self._pages = Pages(pages)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         served: Served = find_manager(scope) or _NotOpened()
-        await create_app(served, pages=self._pages)(scope, receive, send)
+        await self._pages.serve(served, scope, receive, send)
 
 
 class _NotOpened:
     """Stands where a manager will be."""
 
+    name = "moorings"
     closing = False
+    closed = True  # a stream of events ends at once, and its reader comes back
     checks: Mapping[str, Callable[[], object]] = {}
 
     def statuses(self) -> tuple[()]:
@@ -228,6 +233,12 @@ class _NotOpened:
 
     def is_started(self) -> bool:
         return False
+
+    def keep_history(self) -> History:
+        return History(lambda: ())
+
+    async def change_within(self, seconds: float) -> None:
+        await pause(seconds)
 
     @property
     def metrics(self) -> _NotOpened:

@@ -65,6 +65,7 @@ def test_the_wheel_holds_the_import_package_and_nothing_else(wheel: Path) -> Non
     }
     expected = {f"moorings/{module}" for module in modules}
     expected |= {f"moorings/{path.name}" for path in ROOT.glob("*.py")} | {"moorings/py.typed"}
+    expected |= {f"moorings/runtime/page/{name}" for name in ("page.css", "page.js")}
     assert names == expected
 
 

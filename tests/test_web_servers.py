@@ -247,6 +247,27 @@ def test_sigterm_ends_it_cleanly(serve: Start, tmp_path: Path, application: str)
     assert_clean_end(program)
 
 
+def test_a_stream_of_events_ends_at_once_with_the_server(serve: Start, tmp_path: Path) -> None:
+    """Uvicorn would wait for it for ever: it ends answers before it ends the lifespan."""
+    write(tmp_path, settings({"main": {"backend": "local"}}))
+    program = serve("fastapi")
+
+    async def main() -> None:
+        async with client(program) as web, web.stream("GET", "/moorings/events") as events:
+            lines = events.aiter_lines()
+            assert events.headers["content-type"].startswith("text/event-stream")
+            while await anext(lines) != "event: snapshot":
+                pass
+            program.signal(signal.SIGTERM)
+            async with asyncio.timeout(SOON):
+                told = [line async for line in lines]  # until it is complete
+            assert "event: end" in told
+            assert any('"leaving"' in line for line in told)
+
+    asyncio.run(main())
+    assert_clean_end(program)
+
+
 @pytest.mark.mongod
 @pytest.mark.parametrize("backend", ["mongo", "pymongo"])
 def test_sigterm_ends_it_cleanly_with_the_database_down(
