@@ -49,6 +49,11 @@ test-operators: $(VENV)/.dev ## what operators look at, in real tools (Debian: .
 	.ci/debian
 	$(BIN)/python -m pytest -m operators
 
+.PHONY: screenshots
+screenshots: $(VENV)/.dev ## the pictures of the status page in docs/images, taken anew
+	.ci/debian
+	$(BIN)/python -m tests.screenshots
+
 coverage: $(VENV)/.dev ## branch coverage of `make test`
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 pytest_plugins = [
     "asyncio_fixtures",
+    "browser",
     "family",
     "fault_fixtures",
     "mongod_fixtures",

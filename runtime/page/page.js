@@ -199,7 +199,7 @@
     if (goneSince !== null) {
       goneSince = null;
       get("gone").hidden = true;
-      delete table.dataset.stale;
+      delete document.body.dataset.stale;
       announce("The program answers again.");
     }
     link("live", "Live");
@@ -209,7 +209,7 @@
     if (goneSince === null) {
       goneSince = Date.now();
       const since = heardAt === null ? "" : ` It was last heard at ${moment(heardAt / 1000)}.`;
-      table.dataset.stale = "";
+      document.body.dataset.stale = "";
       set(get("gone"), `${why}${since} What you see is what was known then; this page keeps trying.`);
       get("gone").hidden = false;
       title();
