@@ -104,6 +104,12 @@ Level = Annotated[
 ]
 
 
+def _connection_names(context: typer.Context, incomplete: str) -> list[str]:
+    from .completion import connection_names
+
+    return connection_names(context, incomplete)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -161,6 +167,7 @@ def check(
         list[str] | None,
         typer.Argument(
             metavar="NAMES",
+            autocompletion=_connection_names,
             help="The connections to check; they all decide the status. "
             "Default: all, of which the required ones decide.",
             show_default=False,
@@ -194,7 +201,8 @@ def check(
 
 
 @app.command(
-    epilog="Examples: 'moorings status'; 'moorings status --url http://127.0.0.1:9470 --json'."
+    epilog="Examples: 'moorings status'; 'moorings status --watch'; "
+    "'moorings status --url http://127.0.0.1:9470 --json'."
 )
 def status(
     settings: SettingsFiles = None,
@@ -207,12 +215,24 @@ def status(
         ),
     ] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Go on: a live table, or a line per change where no terminal is."
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; with --watch, a document per change.")
+    ] = False,
 ) -> None:
-    """Show the connections of a program that is running."""
-    from .listings import show_status
+    """Show the connections of a program that is running.
 
-    _end(show_status, settings or [], env, url, as_json)
+    Status: 0; 69 it does not answer. --watch goes on until Ctrl-C (130), and says when the program
+    is gone and when it is back.
+    """
+    from .status_command import show_status
+
+    _end(show_status, settings or [], env, url, as_json, watch)
 
 
 @app.command(

@@ -1,25 +1,18 @@
-"""What `moorings config`, `states`, `backends` and `status` print; each returns its exit status."""
+"""What `moorings config`, `states` and `backends` print; each returns its exit status."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import sys
-import time
-import urllib.error
-import urllib.request
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FailureReason, SettingsError
+from ..errors import SettingsError
 from ..providers.registry import ENTRY_POINT_GROUP, DocumentDatabaseRegistry
 from .embedded import load_or_embedded
 from .exits import ExitStatus
-from .net import url as url_of
-from .screen import STATUS_HEADERS, print_table, status_row
+from .screen import print_table
 from .settings_view import redacted, settings_schema
 from .state import State, edges
-from .status import ConnectionStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +21,6 @@ if TYPE_CHECKING:
     from .loading import LoadedSettings
 
 # ruff: noqa: T201 - printing is what these commands are for
-
-_TIMEOUT = 5.0
-"""How long `status` waits for an answer, in seconds."""
 
 
 # -- config
@@ -146,72 +136,4 @@ def _backend(registry: DocumentDatabaseRegistry, name: str) -> tuple[str, str, s
         by,
         ", ".join(sorted(provider.hosts)),
         "yes",
-    )
-
-
-# -- status
-
-
-def show_status(
-    files: Sequence[Path],
-    env: str | None,
-    url: str | None,
-    as_json: bool,
-) -> int:
-    """Ask a running program; 69 when it does not answer."""
-    url = (_served_at(files, env) if url is None else url).rstrip("/")
-    try:
-        answer = json.loads(_get(f"{url}/connections"))
-        statuses = [_status(fields) for fields in answer]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        print(f"moorings: {url} does not answer: {_why(error)}", file=sys.stderr)
-        return ExitStatus.UNAVAILABLE
-    if as_json:
-        print(json.dumps(answer, indent=2))
-    else:
-        now = time.time()
-        rows = [status_row(status, now) for status in statuses]
-        print_table(STATUS_HEADERS, rows, coloured="state")
-    return ExitStatus.OK
-
-
-def _served_at(files: Sequence[Path], env: str | None) -> str:
-    loaded, _ = load_or_embedded(files, env)
-    exporter = loaded.settings.runtime.exporter
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-    return url_of(everywhere.get(exporter.host, exporter.host), exporter.port)
-
-
-def _get(url: str) -> bytes:
-    # A proxy is for the world outside, and this is a process next door.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=_TIMEOUT) as answer:
-        body: bytes = answer.read()
-        return body
-
-
-def _why(error: Exception) -> str:
-    match error:
-        case urllib.error.HTTPError():
-            plain = error.headers.get_content_type() == "text/plain"  # ours say why
-            said = error.read().decode(errors="replace").strip() if plain else error.reason
-            return f"status {error.code}, {said}"
-        case urllib.error.URLError(reason=reason):
-            return str(reason)
-        case OSError():
-            return str(error)
-        case _:
-            return "what serves there is not Moorings"
-
-
-def _status(fields: dict[str, Any]) -> ConnectionStatus:
-    """A status as it was before it was JSON; what a later version adds is left out."""
-    known = {field.name: fields[field.name] for field in dataclasses.fields(ConnectionStatus)}
-    reason = known["reason"]
-    return ConnectionStatus(
-        **known
-        | {
-            "state": State(known["state"]),
-            "reason": None if reason is None else FailureReason(reason),
-        }
     )

@@ -16,29 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from .redaction import redact_urls
-from .spans import duration
-from .state import State
+from .status_table import StatusTable, style_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ..errors import SettingsError
     from .manager import ConnectionManager
-    from .status import ConnectionStatus
 
-_STYLES: Mapping[str, str] = {
-    State.INIT: "dim",
-    State.CONNECTING: "yellow",
-    State.READY: "green",
-    State.FAILED: "bold red",
-    State.STOPPED: "dim",
-}
-_REFRESHES_PER_SECOND = 4
-
-
-def style_of(state: str) -> str:
-    """The colour of a state."""
-    return _STYLES.get(state, "")
+REFRESHES_PER_SECOND = 4
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], coloured: str = "") -> None:
@@ -99,7 +85,7 @@ class LiveView:
         self.live = Live(
             console=console,
             get_renderable=self._render,
-            refresh_per_second=_REFRESHES_PER_SECOND,
+            refresh_per_second=REFRESHES_PER_SECOND,
             # Only what goes to the same terminal may be drawn around: a redirected stdout is data.
             redirect_stdout=sys.stdout.isatty(),
         )
@@ -112,45 +98,6 @@ class LiveView:
         manager = self._manager
         if manager is None:
             return Group()
-        where = "   ".join(f"{url}/  {url}/readyz  {url}/metrics" for url in manager.urls)
-        table = status_table(manager.statuses(), time.time())
+        where = "   ".join(f"{url}/  /readyz  /metrics" for url in manager.urls)
+        table = StatusTable(manager.statuses(), time.time(), fit=True)
         return Group("", table, *([Text(where, "dim")] if where else []))
-
-
-def status_table(statuses: Iterable[ConnectionStatus], now: float) -> Table:
-    """A terminal's table of connections; `now` is in Unix seconds."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in STATUS_HEADERS:
-        table.add_column(header, overflow="ellipsis", no_wrap=header != "reason")
-    for status in statuses:
-        row = [Text(cell) for cell in status_row(status, now)]
-        row[2].stylize(style_of(status.state))
-        table.add_row(*row)
-    return table
-
-
-STATUS_HEADERS = (
-    "name",
-    "backend",
-    "state",
-    "since",
-    "generation",
-    "ping",
-    "next attempt",
-    "reason",
-)
-
-
-def status_row(status: ConnectionStatus, now: float) -> tuple[str, ...]:
-    """One connection as texts, in the order of `STATUS_HEADERS`."""
-    ping, upcoming = status.last_ping_seconds, status.next_attempt_at
-    return (
-        status.name,
-        status.backend if status.required else f"{status.backend} (optional)",
-        status.state,
-        duration(now - status.since),
-        str(status.generation),
-        "" if ping is None else f"{ping * 1000:.1f} ms",
-        "" if upcoming is None else f"in {duration(max(upcoming - now, 0.0))}",
-        ": ".join(part for part in (status.reason, status.error) if part),
-    )

@@ -31,6 +31,7 @@ pytest_plugins = [
     "pymongo_sockets",
     "safe",
     "scripted",
+    "terminals",
     "vault_standin",
 ]
 

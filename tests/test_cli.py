@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import signal
 import socket
-import sys
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 import pytest
-from processes import clean_environ
+from typer.main import get_command
 
-from moorings.runtime.cli import main
+from moorings.runtime.cli import app, main
 from moorings.runtime.state import edges
 
 if TYPE_CHECKING:
@@ -75,7 +70,7 @@ def test_a_wrong_command_line_is_64(moorings: Any, arguments: tuple[str, ...]) -
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("command", ["run", "check", "status", "config", "states", "backends"])
+@pytest.mark.parametrize("command", get_command(app).commands)  # type: ignore[attr-defined]
 def test_every_command_has_the_same_two_options_and_an_example(moorings: Any, command: str) -> None:
     status, out, _ = moorings(command, "--help")
     assert status == 0
@@ -88,12 +83,6 @@ def test_it_says_its_version(moorings: Any) -> None:
     status, out, _ = moorings("--version")
     assert status == 0
     assert re.fullmatch(r"moorings \d+\.\d+\.\d+\S*\n", out)
-
-
-def test_shells_complete_its_commands(start: Start) -> None:
-    program = start(_MOORINGS_COMPLETE="complete_bash", COMP_WORDS="moorings sta", COMP_CWORD="1")
-    program.ended()
-    assert set(program.stdout.split()) == {"status", "states"}
 
 
 # -- run: what there is to run
@@ -532,80 +521,6 @@ def test_check_of_an_unknown_connection_names_the_known(call: Call, tmp_path: Pa
     assert "did you mean 'main'?" in " ".join(program.stderr.replace("│", " ").split())
 
 
-# -- status
-
-
-def test_status_reads_a_running_program(start: Start, call: Call) -> None:
-    program = start("run")
-    program.becomes_ready()
-    asked = call("status", "--url", program.url())
-    assert asked.ended() == 0
-    header, row = asked.stdout.splitlines()
-    assert header.startswith("name")
-    assert row.split()[:3] == ["default_local", "local", "ready"]
-    as_json = call("status", "--url", program.url(), "--json")
-    assert as_json.ended() == 0
-    assert json.loads(as_json.stdout)[0]["state"] == "ready"
-
-
-def test_status_finds_the_program_by_its_settings(start: Start, call: Call, tmp_path: Path) -> None:
-    """Host and port are those of the settings; where it serves everywhere, it serves here."""
-    program = start("run")
-    port = program.url().rpartition(":")[2]
-    (tmp_path / "settings.toml").write_text(
-        f'{LOCAL}[default.runtime.exporter]\nhost = "0.0.0.0"\n'
-    )
-    asked = call("status", MOORINGS_RUNTIME__EXPORTER__PORT=port)
-    assert asked.ended() == 0, asked.stderr
-    assert "default_local" in asked.stdout
-
-
-def test_status_of_nobody_is_69(moorings: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    status, out, err = moorings("status", "--url", url)
-    assert status == 69
-    assert out == ""
-    assert f"{url} does not answer: [Errno 111] Connection refused" in err
-
-
-@pytest.fixture
-def stranger() -> Iterator[Callable[[bytes], str]]:
-    """Serves one body, whatever is asked for; gives its URL."""
-    servers = []
-
-    def serve(body: bytes) -> str:
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Nothing."""
-
-        server = HTTPServer(("127.0.0.1", 0), Answer)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        servers.append((server, thread))
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield serve
-    for server, thread in servers:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.mark.parametrize("body", [b"<html>", b"[1]", b'{"a": 1}', b'[{"name": "x"}]', b"7"])
-def test_status_of_something_else_is_69(
-    moorings: Any, stranger: Callable[[bytes], str], body: bytes
-) -> None:
-    status, _, err = moorings("status", "--url", stranger(body))
-    assert status == 69
-    assert "what serves there is not Moorings" in err
-
-
 # -- config
 
 
@@ -689,40 +604,6 @@ def test_a_backend_that_cannot_be_imported_says_why(start: Start, tmp_path: Path
 
 
 # -- on a terminal
-
-
-@pytest.fixture
-def terminal() -> Iterator[Callable[..., tuple[int, Callable[[str], str]]]]:
-    """Starts `moorings` on a terminal of its own: its pid, and a wait for what it shows."""
-    children: list[tuple[int, int]] = []
-
-    def begin(cwd: Path, *arguments: str, **variables: str) -> tuple[int, Callable[[str], str]]:
-        environ = clean_environ(TERM="xterm-256color", COLUMNS="120", **variables)
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.chdir(cwd)
-            os.execve(sys.executable, [sys.executable, "-m", "moorings", *arguments], environ)
-        children.append((pid, terminal))
-        shown = bytearray()
-
-        def wait(text: str) -> str:
-            deadline = time.monotonic() + 30
-            while text.encode() not in shown:
-                assert time.monotonic() < deadline, shown.decode()
-                try:
-                    read = os.read(terminal, 65536)
-                except OSError:  # the other side is closed
-                    read = b""
-                assert read, shown.decode()
-                shown.extend(read)
-            return shown.decode()
-
-        return terminal, wait
-
-    yield begin
-    for pid, terminal in children:
-        os.close(terminal)
-        os.waitpid(pid, 0)
 
 
 def test_on_a_terminal_run_shows_a_live_table(terminal: Any, tmp_path: Path) -> None:
