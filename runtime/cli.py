@@ -151,7 +151,8 @@ def run(
 ) -> None:
     """Run a program with its connections, probes and metrics around it.
 
-    SIGTERM or Ctrl-C stops it in order; a second one ends it at once. SIGHUP reloads the settings.
+    SIGTERM or Ctrl-C stops it in order; a second one ends it at once.
+    SIGHUP reloads the settings.
     """
     from .commands import run_target
 
@@ -192,8 +193,8 @@ def check(
 ) -> None:
     """Connect once to every database, and report.
 
-    Status: 0 ready; 68 a name is unknown; 69 unavailable; 77 credentials refused; 78 settings
-    or a secret cannot be used; 70 a bug.
+    Status: 0 ready; 68 a name is unknown; 69 unavailable; 77 credentials refused;
+    78 settings or a secret cannot be used; 70 a bug.
     """
     from .commands import check_names
 
@@ -227,8 +228,8 @@ def status(
 ) -> None:
     """Show the connections of a program that is running.
 
-    Status: 0; 69 it does not answer. --watch goes on until Ctrl-C (130), and says when the program
-    is gone and when it is back.
+    Status: 0; 69 it does not answer. --watch goes on until Ctrl-C (130), and
+    says when the program is gone and when it is back.
     """
     from .status_command import show_status
 

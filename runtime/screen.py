@@ -40,7 +40,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], coloured:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in headers:
-        table.add_column(header)
+        table.add_column(header, overflow="fold")  # half a name of a class is none
     for row in rows:
         styles = (
             style_of(cell) if name == coloured else ""

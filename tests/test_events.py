@@ -18,8 +18,7 @@ import trio
 from served import FakeManager, connection
 
 from moorings.errors import FailureReason
-from moorings.runtime import http_events
-from moorings.runtime.exporter import GRACE
+from moorings.runtime import exporter, http_events
 from moorings.runtime.hosts import HostEvent, clock, first_of, give_up_after, pause
 from moorings.runtime.http import create_app
 from moorings.runtime.state import Event, State
@@ -473,6 +472,47 @@ def test_beyond_the_bound_one_snapshot_is_given_and_a_later_reader_is_welcome(
     run(main)
 
 
+# -- on real sockets
+
+
+async def test_clients_that_leave_or_never_read_make_room_for_others(
+    manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exporter tells of the one, and gives the other up."""
+    monkeypatch.setattr(http_events, "STREAMS", 2)
+    monkeypatch.setattr(exporter, "WRITE_TIMEOUT", 0.2)
+    request = b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def connect() -> trio.SocketStream:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(request)
+        await stream.receive_some(1)  # the answer has begun
+        return stream
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            [url] = await nursery.start(exporter.serve, create_app(manager), "127.0.0.1", 0)
+            port = int(url.rpartition(":")[2])
+            leaves, never_reads = await connect(), await connect()
+            await leaves.aclose()
+            manager.connections[0] = connection("a", error="x" * 30_000_000)
+            manager.changed()
+            kind = ""
+            while kind != "heartbeat":  # a stream of its own, and not the one snapshot
+                manager.connections[0] = connection("a")
+                async with await connect() as third:
+                    kind = await _second_event(third)
+            await never_reads.aclose()
+            nursery.cancel_scope.cancel()
+
+
+async def _second_event(stream: trio.SocketStream) -> str:
+    received = b""
+    while received.count(b"event: ") < 2:
+        received += await stream.receive_some()
+    return received.split(b"event: ")[2].split(b"\n")[0].decode()
+
+
 # -- under `moorings run`
 
 
@@ -492,7 +532,7 @@ def test_a_programs_end_is_told_and_does_not_wait_for_readers(start: Start, host
     assert stopped["connections"][0]["state"] == "stopped"
     assert (kind, end["why"]) == ("end", "closed")
     assert program.ended() == 0
-    assert time.monotonic() - began < GRACE
+    assert time.monotonic() - began < exporter.GRACE
     assert "Traceback" not in program.stderr
 
 

@@ -411,6 +411,16 @@ def test_probes_without_connections_say_503(path: str) -> None:
     assert client(app).get("/moorings/metrics").text == ""
 
 
+def test_events_of_nothing_yet_end_at_once() -> None:
+    """The page asks again, and follows as soon as there is something."""
+    app = FastAPI()
+    install(app, pages=True)
+    answer = client(app).get("/moorings/events")
+    assert answer.status_code == 200
+    assert '"connections": []' in answer.text
+    assert '"why": "closed"' in answer.text
+
+
 def test_probes_after_the_end_say_503() -> None:
     app = application()
     with client(app):

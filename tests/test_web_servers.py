@@ -16,6 +16,8 @@ import pytest
 from mongod import free_port
 from settings_files import DEFAULTS, mongo, settings, write
 
+from moorings.runtime.http_events import STREAMS
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
@@ -266,6 +268,40 @@ def test_a_stream_of_events_ends_at_once_with_the_server(serve: Start, tmp_path:
 
     asyncio.run(main())
     assert_clean_end(program)
+
+
+def test_streams_of_readers_who_left_are_over(serve: Start, tmp_path: Path) -> None:
+    """More of them, one after another, than there may be at a time."""
+    write(tmp_path, settings({"main": {"backend": "local"}}))
+    program = serve("fastapi")
+
+    async def main() -> None:
+        async with client(program) as web:
+            for _ in range(STREAMS + 4):
+                async with web.stream("GET", "/moorings/events") as events:
+                    lines = events.aiter_lines()
+                    while await anext(lines) != "event: snapshot":
+                        pass
+            async with asyncio.timeout(SOON):
+                kind = "event: end"
+                while kind == "event: end":
+                    async with web.stream("GET", "/moorings/events") as events:
+                        found = [ln async for ln in _taken(events.aiter_lines(), "event: ", 2)]
+                        kind = found[-1]
+            assert kind == "event: heartbeat"
+
+    asyncio.run(main())
+    assert_clean_end(program)
+
+
+async def _taken(lines: AsyncIterator[str], start: str, count: int) -> AsyncIterator[str]:
+    """The first so many lines that start like this."""
+    async for line in lines:
+        if line.startswith(start):
+            yield line
+            count -= 1
+        if not count:
+            return
 
 
 @pytest.mark.mongod
