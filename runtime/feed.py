@@ -54,12 +54,13 @@ class News:
 
     Attributes:
         kind: `SNAPSHOT`, `UPDATE` or `HEARTBEAT`.
-        changed: statuses, each with how many of its connection's steps are known already.
+        changed: statuses, each with the steps of its connection that are new. Taken at the same
+            moment: while the text is made, slice by slice, others may follow.
         readiness: what /readyz says; None: what it said last time.
     """
 
     kind: str
-    changed: tuple[tuple[ConnectionStatus, int], ...]
+    changed: tuple[tuple[ConnectionStatus, tuple[Step, ...]], ...]
     readiness: Mapping[str, Any] | None
 
 
@@ -82,7 +83,7 @@ class Feed:
         else:
             kind = UPDATE
         changed = tuple(
-            (status, self._steps.get(name, 0))
+            (status, self._history.of(name, self._steps.get(name, 0)))
             for name, status in statuses.items()
             if told.get(name) != status
         )
@@ -105,8 +106,7 @@ class Feed:
         yield f"event: {news.kind}\ndata: {json.dumps(head)[:-1]}"
         if news.kind != HEARTBEAT:
             yield ', "connections": ['
-            for index, (status, known) in enumerate(news.changed):
-                steps = self._history.of(status.name, known)
+            for index, (status, steps) in enumerate(news.changed):
                 yield (", " if index else "") + json.dumps(row(status, steps))
             yield "]"
         yield "}\n\n"

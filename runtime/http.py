@@ -18,6 +18,7 @@ from .http_pages import PAGE_HEADERS, index
 from .http_probes import livez, readyz, startupz
 from .metrics import OPENMETRICS, TEXT
 from .net import is_loopback
+from .slices import joined
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -177,7 +178,7 @@ async def _metrics(manager: Served, scope: Scope) -> _Reply:
 
 
 async def _index(manager: Served, scope: Scope) -> _Reply:
-    body = index(manager, _root(scope), time.time()).encode()
+    body, _ = await joined(index(manager, _root(scope), time.time()))
     return _Reply(200, HTML, body, PAGE_HEADERS)
 
 

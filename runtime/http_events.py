@@ -10,11 +10,11 @@ from __future__ import annotations
 import signal
 import time
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .feed import HEARTBEAT, SNAPSHOT, Feed, last
-from .hosts import checkpoint, clock, first_of, give_up_after, pause
+from .hosts import clock, first_of, give_up_after, pause
+from .slices import joined
 
 if TYPE_CHECKING:
     from .feed import News, Told
@@ -31,8 +31,6 @@ GAP = 0.1
 SHARE = 50
 """A stream rests so many times as long as it took to make an event: a large storm of changes
 costs each of them a fiftieth of the loop's time at most."""
-SLICE = 0.002
-"""How long making an event may hold the loop at a time, in seconds."""
 SEND_TIMEOUT = 5.0
 """How long an event may wait for a reader that does not read, in seconds."""
 LIFETIME = 600.0
@@ -102,7 +100,7 @@ class _Stream:
                 # Nothing is awaited between the look and this: no change is missed.
                 await self._manager.change_within(silence)
                 continue
-            spent = await self._tell_news(news)
+            held = await self._tell_news(news)
             if self._sending or closed:
                 return
             if self._once:
@@ -112,7 +110,7 @@ class _Stream:
                 self._over = ("renewed", 0.0)
                 return
             beat_at = clock() + HEARTBEAT_EVERY
-            await pause(min(max(GAP, spent * SHARE), HEARTBEAT_EVERY))
+            await pause(min(max(GAP, held * SHARE), HEARTBEAT_EVERY))
 
     async def until_reader_leaves(self, receive: Receive) -> None:
         """Wait until nobody reads any more."""
@@ -132,19 +130,12 @@ class _Stream:
             await self._tell(last(*self._over).encode(), more=False)
 
     async def _tell_news(self, news: News) -> float:
-        """Tell it; for how many seconds that has held the loop."""
-        spent, since = 0.0, perf_counter()
-        parts = [f"retry: {RETRY * 1000:.0f}\n"] if news.kind == SNAPSHOT else []
-        for part in self._feed.text(news, time.time()):
-            parts.append(part)
-            if perf_counter() - since > SLICE:
-                spent += perf_counter() - since
-                await checkpoint()
-                since = perf_counter()
-        body = "".join(parts).encode()
-        spent += perf_counter() - since
+        """Tell it; for how many seconds making the text has held the loop."""
+        body, held = await joined(self._feed.text(news, time.time()))
+        if news.kind == SNAPSHOT:
+            body = f"retry: {RETRY * 1000:.0f}\n".encode() + body
         await self._tell(body, more=True)
-        return spent
+        return held
 
     async def _tell(self, body: bytes, *, more: bool) -> None:
         message: dict[str, Any] = {"type": "http.response.body", "body": body, "more_body": more}

@@ -21,7 +21,7 @@ from .spans import duration
 from .state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .feed import Told
     from .history import Step
@@ -68,36 +68,34 @@ PAGE_HEADERS = (
 """Our own style and script, and nothing else, whatever an error's text may hold."""
 
 
-def index(manager: Told, root: str, now: float) -> str:
-    """The connections as they are, and links to all else.
+def index(manager: Told, root: str, now: float) -> Iterator[str]:
+    """The connections as they are, and links to all else, in pieces.
 
     Args:
         manager: what to show.
         root: the path that the application is mounted under, without a slash at its end.
         now: in Unix seconds.
     """
-    history = manager.keep_history()
-    rows = "".join(_rows(status, history.of(status.name), now) for status in manager.statuses())
+    history, statuses = manager.keep_history(), manager.statuses()
     readiness = readyz(manager)
     healthy = readiness["status"] == "healthy"
     verdict = "Ready" if healthy else "Not ready"
-    links = "".join(f'<li><a href="{escape(root)}/{name}">/{name}</a></li>' for name in _LINKS)
-    return _DOCUMENT.format(
+    yield _HEAD.format(
         icon=_ICON,
         style=_STYLE,
-        script=_SCRIPT,
         title=escape(f"{verdict} \N{EN DASH} {manager.name}"),
         runtime=escape(manager.name),
         at=_moment(now),
         healthy=str(healthy).lower(),
         verdict=escape(verdict),
-        why=escape(_why(readiness, manager.statuses())),
+        why=escape(_why(readiness, statuses)),
         head="".join(f'<th role="columnheader" scope="col">{name}</th>' for name in _COLUMNS),
-        rows=rows,
-        template=_template(),
-        links=links,
         depth=DEPTH,
     )
+    for status in statuses:
+        yield _rows(status, history.of(status.name), now)
+    links = "".join(f'<li><a href="{escape(root)}/{name}">/{name}</a></li>' for name in _LINKS)
+    yield _FOOT.format(template=_template(), links=links, script=_SCRIPT)
 
 
 def _why(readiness: Mapping[str, Any], statuses: Sequence[ConnectionStatus]) -> str:
@@ -203,7 +201,7 @@ data-field="glyph">{glyph}</span><span data-field="state">{state}</span></span><
 </tbody>
 """
 
-_DOCUMENT = """<!doctype html>
+_HEAD = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -228,7 +226,9 @@ changed.</p></noscript>
 <table role="table">
 <caption>Connections</caption>
 <thead role="rowgroup"><tr role="row">{head}</tr></thead>
-{rows}</table>
+"""
+
+_FOOT = """</table>
 <template id="row"><table>{template}</table></template>
 </main>
 <footer>

@@ -18,7 +18,7 @@ import trio
 from served import FakeManager, connection
 
 from moorings.errors import FailureReason
-from moorings.runtime import exporter, http_events
+from moorings.runtime import exporter, http_events, slices
 from moorings.runtime.hosts import HostEvent, clock, first_of, give_up_after, pause
 from moorings.runtime.http import create_app
 from moorings.runtime.state import Event, State
@@ -307,7 +307,7 @@ def test_a_thousand_connections_hold_the_loop_for_moments_only(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Making the event goes in slices: others have their turn between them."""
-    monkeypatch.setattr(http_events, "SLICE", 0.0)
+    monkeypatch.setattr(slices, "SLICE", 0.0)
     manager = FakeManager([connection(f"c{n}") for n in range(1000)])
     turns = 0
 

@@ -20,7 +20,7 @@ NOW = 1_700_000_000.0
 
 
 def page(*connections: Any, **manager: Any) -> str:
-    return index(FakeManager(list(connections), **manager), "", NOW)
+    return "".join(index(FakeManager(list(connections), **manager), "", NOW))
 
 
 def why(text: str) -> str:
@@ -72,7 +72,7 @@ def test_the_history_is_there_newest_first() -> None:
     manager = FakeManager([connection("a", State.CONNECTING)])
     manager.step(0, Event.GAVE_UP, since=NOW, reason=FailureReason.DNS, error="<no such name>")
     manager.step(0, Event.RETRY, since=NOW + 1)
-    text = index(manager, "", NOW)
+    text = "".join(index(manager, "", NOW))
     assert text.index("failed → connecting") < text.index("connecting → failed")
     assert "(gave up)" in text
     assert "dns: &lt;no such name&gt;" in text
@@ -101,7 +101,7 @@ def test_page_and_script_agree() -> None:
     assert f"MOST_NAMED = {http_pages._MOST_NAMED};" in script
     assert {f for f in http_pages._FIELDS if f'"{f}"' not in script} == set()
     ids = set(re.findall(r'get\("(\w+)"\)', script))
-    assert {name for name in ids if f'id="{name}"' not in http_pages._DOCUMENT} == set()
+    assert {name for name in ids if f'id="{name}"' not in page()} == set()
 
 
 @pytest.mark.parametrize(
