@@ -17,6 +17,8 @@ from processes import clean_environ
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from processes import Call
+
 BIN = Path(sys.executable).parent
 """Where the program `moorings` is, which shells look for on PATH."""
 
@@ -52,17 +54,23 @@ def run(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def complete(run: Any) -> Callable[..., list[str]]:
+def complete(call: Call, tmp_path: Path) -> Callable[..., list[str]]:
     """What is offered after these words, the last of which is the beginning of one."""
+    (tmp_path / "settings.toml").write_text(SETTINGS)
 
     def ask(*words: str, **variables: str) -> list[str]:
-        line = " ".join(("moorings", *words))
-        last = str(len(words))
-        variables |= {"COMP_WORDS": line, "COMP_CWORD": last, "_MOORINGS_COMPLETE": "complete_bash"}
-        found: str = run(str(BIN / "moorings"), **variables)
-        return found.split()
+        return call(**asked(*words), **variables).stdout.split()
 
     return ask
+
+
+def asked(*words: str) -> dict[str, str]:
+    """The variables by which bash asks."""
+    return {
+        "COMP_WORDS": " ".join(("moorings", *words)),
+        "COMP_CWORD": str(len(words)),
+        "_MOORINGS_COMPLETE": "complete_bash",
+    }
 
 
 def test_commands_and_options_are_completed(complete: Any) -> None:
@@ -108,7 +116,7 @@ def test_it_imports_neither_models_nor_drivers(run: Any) -> None:
     assert run(sys.executable, "-c", code).split() == []
 
 
-def test_a_press_of_a_key_takes_no_time_to_speak_of(complete: Any) -> None:
+def test_a_press_of_a_key_takes_no_time_to_speak_of(run: Any) -> None:
     """In the processor's time, and the best of several: what else the machine does is not ours."""
 
     def spent() -> float:
@@ -118,7 +126,7 @@ def test_a_press_of_a_key_takes_no_time_to_speak_of(complete: Any) -> None:
     best = math.inf
     for _ in range(3):
         before = spent()
-        complete("check", "o")
+        run(str(BIN / "moorings"), **asked("check", "o"))
         best = min(best, spent() - before)
     assert best < SOON
 

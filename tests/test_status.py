@@ -117,6 +117,35 @@ def test_where_pages_are_not_shown_it_passes_on_how_to_show_them(
         assert "status 403, Set pages = true" in asked.stderr
 
 
+@pytest.mark.parametrize(
+    ("served", "why"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n[", "IncompleteRead"),
+        (b"no such protocol\r\n\r\n", "no such protocol"),
+    ],
+)
+def test_an_answer_that_breaks_off_is_69(call: Call, served: bytes, why: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in range(2):
+                client, _address = listener.accept()
+                with client:
+                    client.recv(65536)
+                    client.sendall(served)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            for watch in ([], ["--watch"]):
+                asked = call("status", "--url", url, *watch)
+                assert asked.ended() == 69
+                assert why in asked.stderr or "not Moorings" in asked.stderr
+        finally:
+            thread.join(SECONDS)
+
+
 # -- followed: the changes
 
 
