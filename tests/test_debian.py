@@ -9,7 +9,9 @@ import pytest
 pytestmark = pytest.mark.operators
 
 
-@pytest.mark.parametrize("program", ["prometheus", "promtool", "chromium", "chromedriver"])
+@pytest.mark.parametrize(
+    "program", ["prometheus", "promtool", "chromium", "chromedriver", "zsh", "fish"]
+)
 def test_the_program_is_installed(program: str) -> None:
     """It says its version: on the PATH, with every library that it loads."""
     done = subprocess.run(
