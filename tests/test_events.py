@@ -480,6 +480,7 @@ async def test_clients_that_leave_or_never_read_make_room_for_others(
 ) -> None:
     """The exporter tells of the one, and gives the other up."""
     monkeypatch.setattr(http_events, "STREAMS", 2)
+    monkeypatch.setattr(http_events, "HEARTBEAT_EVERY", 0.2)
     monkeypatch.setattr(exporter, "WRITE_TIMEOUT", 0.2)
     request = b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -287,6 +287,7 @@ def test_in_a_pipe_every_change_is_a_line(flaky: Any, start: Start) -> None:
     assert stamped[-1][2] == "ready"
 
 
+@pytest.mark.slow
 def test_as_json_every_change_is_a_document(flaky: Any, start: Start) -> None:
     program = flaky()
     watch = start("status", "--watch", "--json", "--url", program.url())

@@ -270,6 +270,7 @@ def test_a_stream_of_events_ends_at_once_with_the_server(serve: Start, tmp_path:
     assert_clean_end(program)
 
 
+@pytest.mark.slow
 def test_streams_of_readers_who_left_are_over(serve: Start, tmp_path: Path) -> None:
     """More of them, one after another, than there may be at a time."""
     write(tmp_path, settings({"main": {"backend": "local"}}))
