@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .history import History, Step
 
 
-class Told(Probed, Protocol):
-    """What a reader is told of: a manager, as pages ask it."""
+class Shown(Probed, Protocol):
+    """What is shown to readers: a manager, as pages ask it."""
 
     @property
     def name(self) -> str:
@@ -67,7 +67,7 @@ class News:
 class Feed:
     """What one reader has been told so far."""
 
-    def __init__(self, manager: Told) -> None:
+    def __init__(self, manager: Shown) -> None:
         self._manager = manager
         self._history = manager.keep_history()
         self._told: dict[str, ConnectionStatus] | None = None

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .feed import Told
+from .feed import Shown
 from .http_events import Streams
 from .http_pages import PAGE_HEADERS, index
 from .http_probes import livez, readyz, startupz
@@ -48,7 +48,7 @@ class Metrics(Protocol):
         """Everything, in one of the two formats. May take long; lets others run meanwhile."""
 
 
-class Served(Told, Protocol):
+class Served(Shown, Protocol):
     """What the application needs of a manager."""
 
     @property

@@ -1,8 +1,8 @@
 """`/events`: the connections live, as server-sent events, on trio and on asyncio.
 
-A reader costs one task and at most one event in memory. A stream ends when its reader leaves, when
-the manager is closed, when the web server wants to stop, and in any case after `LIFETIME`; browsers
-come back by themselves.
+A reader costs three tasks and at most one event in memory. A stream ends when its reader leaves,
+when the manager is closed, when the web server wants to stop, and in any case after `LIFETIME`;
+browsers come back by themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .hosts import clock, first_of, give_up_after, pause
 from .slices import joined
 
 if TYPE_CHECKING:
-    from .feed import News, Told
+    from .feed import News, Shown
     from .http import Receive, Send
 
 STREAMS = 16
@@ -54,7 +54,7 @@ class Streams:
     def __init__(self) -> None:
         self.open = 0
 
-    async def serve(self, manager: Told, method: str, receive: Receive, send: Send) -> None:
+    async def serve(self, manager: Shown, method: str, receive: Receive, send: Send) -> None:
         """Answer one request, for as long as its stream lives.
 
         Cancellation ends it at once, in the middle of an event if need be.
@@ -79,7 +79,7 @@ class Streams:
 class _Stream:
     """One reader's: three tasks, of which the first to return ends the others."""
 
-    def __init__(self, manager: Told, send: Send, *, once: bool) -> None:
+    def __init__(self, manager: Shown, send: Send, *, once: bool) -> None:
         self._manager = manager
         self._send = send
         self._once = once

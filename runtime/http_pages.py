@@ -23,7 +23,7 @@ from .state import State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from .feed import Told
+    from .feed import Shown
     from .history import Step
     from .status import ConnectionStatus
 
@@ -68,7 +68,7 @@ PAGE_HEADERS = (
 """Our own style and script, and nothing else, whatever an error's text may hold."""
 
 
-def index(manager: Told, root: str, now: float) -> Iterator[str]:
+def index(manager: Shown, root: str, now: float) -> Iterator[str]:
     """The connections as they are, and links to all else, in pieces.
 
     Args:

@@ -10,22 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
-from rich.console import Console
 
-from moorings.errors import FailureReason, SettingsError, SettingsProblem
+from moorings.errors import SettingsError, SettingsProblem
 from moorings.runtime import console
 from moorings.runtime.log_records import LogEvent
 from moorings.runtime.redaction import MASK, Redactor
-from moorings.runtime.screen import (
-    STATUS_HEADERS,
-    duration,
-    print_problems,
-    print_table,
-    status_row,
-    status_table,
-)
-from moorings.runtime.state import State
-from moorings.runtime.status import ConnectionStatus
+from moorings.runtime.screen import print_problems, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,56 +178,6 @@ def test_for_people_a_record_is_one_readable_line(
 
 
 # -- tables and problems
-
-
-STATUS = ConnectionStatus(
-    "main",
-    "mongo",
-    required=False,
-    state=State.FAILED,
-    since=100.0,
-    generation=2,
-    reason=FailureReason.REFUSED,
-    error="[Errno 111] Connection refused",
-    last_ping_seconds=0.0123,
-    next_attempt_at=165.0,
-)
-
-
-def test_a_status_is_a_row_of_texts() -> None:
-    assert dict(zip(STATUS_HEADERS, status_row(STATUS, 160.0), strict=True)) == {
-        "name": "main",
-        "backend": "mongo (optional)",
-        "state": "failed",
-        "since": "1 m 0 s",
-        "generation": "2",
-        "ping": "12.3 ms",
-        "next attempt": "in 5.0 s",
-        "reason": "refused: [Errno 111] Connection refused",
-    }
-
-
-def test_the_live_table_takes_no_error_for_markup() -> None:
-    shown = Console(width=200, record=True, file=None, quiet=False)
-    with shown.capture() as capture:
-        shown.print(status_table([STATUS], 160.0))
-    assert "[Errno 111] Connection refused" in capture.get()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-1.0, "0.0 s"),
-        (0.04, "0.0 s"),
-        (9.94, "9.9 s"),
-        (42.4, "42 s"),
-        (185.0, "3 m 5 s"),
-        (7620.0, "2 h 7 m"),
-        (273600.0, "3 d 4 h"),
-    ],
-)
-def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_a_table_is_aligned_plain_text_where_nobody_looks(

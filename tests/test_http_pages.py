@@ -7,13 +7,11 @@ import hashlib
 import re
 from typing import Any
 
-import pytest
 from served import FakeManager, connection
 
 from moorings.errors import FailureReason
 from moorings.runtime import http_pages
 from moorings.runtime.http_pages import PAGE_HEADERS, index
-from moorings.runtime.spans import duration
 from moorings.runtime.state import Event, State
 
 NOW = 1_700_000_000.0
@@ -102,18 +100,3 @@ def test_page_and_script_agree() -> None:
     assert {f for f in http_pages._FIELDS if f'"{f}"' not in script} == set()
     ids = set(re.findall(r'get\("(\w+)"\)', script))
     assert {name for name in ids if f'id="{name}"' not in page()} == set()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (-1, "0.0 s"),
-        (0.34, "0.3 s"),
-        (42, "42 s"),
-        (185, "3 m 5 s"),
-        (7620, "2 h 7 m"),
-        (273_600, "3 d 4 h"),
-    ],
-)
-def test_spans_are_said_as_people_do(seconds: float, said: str) -> None:
-    assert duration(seconds) == said

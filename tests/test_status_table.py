@@ -8,7 +8,7 @@ from served import connection
 
 from moorings.errors import FailureReason
 from moorings.runtime.state import State
-from moorings.runtime.status_table import StatusTable
+from moorings.runtime.status_table import STATUS_HEADERS, StatusTable, status_row
 
 NOW = 10_000.0
 ERROR = "ServerSelectionTimeoutError: localhost:27017: [Errno 111] Connection refused"
@@ -31,6 +31,25 @@ def shown(*statuses: object, width: int, height: int = 50, fit: bool = False) ->
     with console.capture() as capture:
         console.print(StatusTable(statuses or STATUSES, NOW, fit=fit))  # type: ignore[arg-type]
     return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_a_status_is_a_row_of_texts() -> None:
+    row = dict(zip(STATUS_HEADERS, status_row(STATUSES[1], NOW), strict=True))
+    assert row == {
+        "name": "reporting_warehouse",
+        "backend": "local (optional)",
+        "state": "failed",
+        "since": "1 m 2 s",
+        "generation": "0",
+        "ping": "",
+        "next attempt": "in 12 s",
+        "reason": f"refused: {ERROR}",
+    }
+    assert status_row(STATUSES[0], NOW)[5] == "1.2 ms"
+
+
+def test_no_error_is_taken_for_markup() -> None:
+    assert "[Errno 111]" in shown(width=200)[3]
 
 
 def test_where_there_is_room_every_column_is_shown() -> None:
