@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import signal
-import time
 import urllib.request
 from collections import deque
 from contextlib import asynccontextmanager
@@ -527,13 +526,13 @@ def test_a_programs_end_is_told_and_does_not_wait_for_readers(start: Start, host
         events = whole_events(answer)
         kind, told = next(events)
         assert (kind, told["connections"][0]["state"]) == ("snapshot", "ready")
-        began = time.monotonic()
         program.signal(signal.SIGTERM)
-        *_, (_, stopped), (kind, end) = events
-    assert stopped["connections"][0]["state"] == "stopped"
+        *rest, (kind, end) = events
+    told = [row["state"] for _, data in rest for row in data.get("connections", ())]
+    assert told[-1] == "stopped"
+    # Said, and not cut off: what is still open when the exporter's grace is over gets no last word.
     assert (kind, end["why"]) == ("end", "closed")
     assert program.ended() == 0
-    assert time.monotonic() - began < exporter.GRACE
     assert "Traceback" not in program.stderr
 
 
