@@ -174,7 +174,7 @@ class MongoProvider(MongoDBProvider[MongoHandle]):
     ) -> MongoHandle:
         from .mongo_monitor import MongoMonitor  # noqa: PLC0415 - the driver is optional
 
-        monitor = MongoMonitor(notify)
+        monitor = MongoMonitor(notify, self.pool_counter)
         expires = expiry(settings)
         url, options = settings.driver_arguments(appname=f"moorings/{self.name}")
         options |= {"event_listeners": [monitor]}

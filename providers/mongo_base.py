@@ -9,13 +9,15 @@ from pydantic import SecretStr
 
 from .contract import DocumentsDatabaseBase
 from .mongo_commands import LIST_NOTHING, PING
+from .pools import PoolCounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..errors import FailureReason
-    from .mongo_monitor import MongoMonitor, PoolStatistics
+    from .mongo_monitor import MongoMonitor
     from .mongo_settings import DriverSettings
+    from .pools import PoolStatistics
 
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ class MongoDBProvider(DocumentsDatabaseBase, Generic[HandleT]):
     Attributes:
         command_timeout: how long `ping` and `verify` may take, in seconds.
         close_timeout: how long `close` may take, in seconds.
+        pool_counter: counts what the pools of all clients did so far, those closed included.
     """
 
     command_timeout: float = 2.0
@@ -52,6 +55,7 @@ class MongoDBProvider(DocumentsDatabaseBase, Generic[HandleT]):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
+        self.pool_counter = PoolCounter()
         # Replaced, never mutated: metrics read it from other threads.
         self._handles: tuple[HandleT, ...] = ()
         # Of every client so far: an old client's error may come after its successor was opened.

@@ -14,8 +14,6 @@ read from the client. What that shows depends on the event:
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pymongo import ReadPreference
@@ -26,39 +24,25 @@ from pymongo.monitoring import (
 )
 
 from .contract import Signal
+from .pools import CheckoutFailure, PoolStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from pymongo import AsyncMongoClient, MongoClient, monitoring
     from pymongo.hello import Hello
 
     from .contract import Notify
+    from .pools import PoolCounter
 
     Driver = MongoClient[Any] | AsyncMongoClient[Any]
 
-_NOT_OPENED: Final = ConnectionCheckOutFailedReason.CONN_ERROR
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatistics:
-    """A client's connections to its servers, and what became of them, since it was made.
-
-    Attributes:
-        open: connections that are open now.
-        in_use: those of them that a call has.
-        checkouts: how often a call got one.
-        checkout_seconds: how long all those calls waited for it, together.
-        checkout_failures: how often a call got none, by the driver's reason.
-        cleared: how often a pool was cleared, because its server failed.
-    """
-
-    open: int
-    in_use: int
-    checkouts: int
-    checkout_seconds: float
-    checkout_failures: Mapping[str, int]
-    cleared: int
+_FAILURES: Final = {
+    ConnectionCheckOutFailedReason.TIMEOUT: CheckoutFailure.TIMEOUT,
+    ConnectionCheckOutFailedReason.CONN_ERROR: CheckoutFailure.CONNECTION_ERROR,
+    ConnectionCheckOutFailedReason.POOL_CLOSED: CheckoutFailure.POOL_CLOSED,
+}
+"""All that the drivers' specification of pools knows."""
 
 
 def usable_servers(client: Driver) -> frozenset[tuple[str, int | None]]:
@@ -85,16 +69,17 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
 
     Args:
         notify: the runtime's ear.
+        counter: counts for this client and others of its provider.
     """
 
-    def __init__(self, notify: Notify) -> None:
+    def __init__(self, notify: Notify, counter: PoolCounter) -> None:
         self._notify = notify
+        self._counter = counter
         self._client: Driver | None = None
         self._replica_set: str | None = None
         self._lock = threading.Lock()
-        self._open = self._in_use = self._checkouts = self._cleared = 0
-        self._checkout_seconds = 0.0
-        self._checkout_failures: Counter[str] = Counter()
+        self._opening: set[tuple[Any, int]] = set()
+        self._open = self._in_use = 0
         self._when_idle: list[Callable[[], object]] = []
 
     def __repr__(self) -> str:
@@ -113,14 +98,7 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
     def statistics(self) -> PoolStatistics:
         """A consistent snapshot, from any thread."""
         with self._lock:
-            return PoolStatistics(
-                self._open,
-                self._in_use,
-                self._checkouts,
-                self._checkout_seconds,
-                dict(self._checkout_failures),
-                self._cleared,
-            )
+            return PoolStatistics(self._open - self._in_use, self._in_use)
 
     def when_idle(self, call: Callable[[], object]) -> None:
         """Call `call` once no call has a connection: now, or from a driver's thread."""
@@ -157,28 +135,34 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
     def pool_cleared(self, event: monitoring.PoolClearedEvent) -> None:
         """A server failed: its connections were thrown away."""
         del event
-        with self._lock:
-            self._cleared += 1
+        self._counter.cleared()
         self._judge()
 
     def connection_created(self, event: monitoring.ConnectionCreatedEvent) -> None:
         """A socket is about to be opened."""
-        del event
         with self._lock:
+            self._opening.add((event.address, event.connection_id))
+
+    def connection_ready(self, event: monitoring.ConnectionReadyEvent) -> None:
+        """A socket was opened, and logged in."""
+        with self._lock:
+            self._opening.discard((event.address, event.connection_id))
             self._open += 1
 
     def connection_closed(self, event: monitoring.ConnectionClosedEvent) -> None:
-        """A socket was closed."""
-        del event
+        """A socket was closed; or never opened."""
+        key = (event.address, event.connection_id)
         with self._lock:
-            self._open -= 1
+            if key in self._opening:
+                self._opening.remove(key)
+            else:
+                self._open -= 1
 
     def connection_checked_out(self, event: monitoring.ConnectionCheckedOutEvent) -> None:
         """A call got a connection."""
         with self._lock:
             self._in_use += 1
-            self._checkouts += 1
-            self._checkout_seconds += event.duration or 0.0
+        self._counter.checked_out(event.duration or 0.0)
 
     def connection_checked_in(self, event: monitoring.ConnectionCheckedInEvent) -> None:
         """A call gave its connection back."""
@@ -193,11 +177,13 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
 
     def connection_check_out_failed(self, event: monitoring.ConnectionCheckOutFailedEvent) -> None:
         """A call got no connection: it could not be opened, say, or not be logged in."""
-        with self._lock:
-            self._checkout_failures[event.reason] += 1
+        reason = _FAILURES[event.reason]
+        self._counter.failed(reason)
+        if reason is not CheckoutFailure.CONNECTION_ERROR:
+            return
         client = self._client
         # Where no server is usable, there is more to say, and others say it.
-        if event.reason == _NOT_OPENED and client is not None and usable_servers(client):
+        if client is not None and usable_servers(client):
             self._notify(Signal.REFUSED)
 
     def pool_created(self, event: monitoring.PoolCreatedEvent) -> None:
@@ -207,9 +193,6 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
         """Not needed: the heartbeat before it said so."""
 
     def pool_closed(self, event: monitoring.PoolClosedEvent) -> None:
-        """Not needed."""
-
-    def connection_ready(self, event: monitoring.ConnectionReadyEvent) -> None:
         """Not needed."""
 
     def connection_check_out_started(

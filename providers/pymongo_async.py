@@ -177,7 +177,7 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
 
         from .mongo_monitor import MongoMonitor  # noqa: PLC0415
 
-        monitor = MongoMonitor(notify)
+        monitor = MongoMonitor(notify, self.pool_counter)
         url, options = settings.driver_arguments(appname=f"moorings/{self.name}")
         files = stamp(settings)  # before the driver reads them: what changes meanwhile is news
         driver: AsyncMongoClient[dict[str, Any]] = made(

@@ -1,27 +1,24 @@
 """Every metric that Moorings exports: one table of names, types, labels and where values come from.
 
 `readings` takes the values from the connections and the kernel, `metrics` turns the whole into
-text and into prometheus_client's objects. A family holds the same series
-for each of its subjects (a connection, or a runtime), so that one template renders a subject.
+text and into prometheus_client's objects. docs/metrics.md is made of this table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import FailureReason
 from ..supervisors.spec import ChildState
+from .driver_families import DRIVER_FAMILIES
+from .family import COUNTER, GAUGE, HISTOGRAM, INFO, Family, enumerated, histogram
 from .measurements import BUCKETS, EDGES
 from .readings import (
     RESTART_REASONS,
     STATES,
     build,
-    certificate_expiry,
     children,
-    executor_queued,
-    executor_threads,
+    failure_reason,
     observed,
     ping_failures,
     probe_failures,
@@ -32,44 +29,8 @@ from .readings import (
 from .state import State
 
 if TYPE_CHECKING:
+    from .family import Labels
     from .kernel import Kernel
-
-Labels = Mapping[str, str]
-Series = tuple[str, Labels]
-Values = Callable[[Any], "Sequence[float] | None"]
-
-COUNTER, GAUGE, HISTOGRAM, INFO = "counter", "gauge", "histogram", "info"
-
-
-@dataclass(frozen=True)
-class Family:
-    """One metric.
-
-    Attributes:
-        name: without the type's suffix (`_total`, `_info`), as OpenMetrics has it.
-        kind: `counter`, `gauge`, `histogram` or `info`.
-        help: what it means, for people.
-        series: the suffix and the further labels of each series of one subject.
-        values: of one subject, in the order of `series`; None: the subject has none.
-        labels: labels whose values depend on the subject.
-    """
-
-    name: str
-    kind: str
-    help: str
-    values: Values
-    series: tuple[Series, ...] = (("", {}),)
-    labels: Callable[[Any], Labels] | None = None
-
-
-def _histogram(bounds: Iterable[float]) -> tuple[Series, ...]:
-    buckets = [("_bucket", {"le": str(bound)}) for bound in bounds]
-    return (*buckets, ("_bucket", {"le": "+Inf"}), ("_count", {}), ("_sum", {}))
-
-
-def _enumerated(suffix: str, label: str, members: Iterable[str]) -> tuple[Series, ...]:
-    return tuple((suffix, {label: str(member)}) for member in members)
-
 
 _CONNECTION = "moorings_connection_"
 
@@ -87,13 +48,20 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
         GAUGE,
         "1 for the state that a connection is in, 0 for the others.",
         lambda c: STATES[c.state],
-        _enumerated("", "state", State),
+        enumerated("", "state", State),
     ),
     Family(
         f"{_CONNECTION}ready",
         GAUGE,
         "1 while a connection may be used.",
         lambda c: (1.0 if c.is_ready() else 0.0,),
+    ),
+    Family(
+        f"{_CONNECTION}failure_reason",
+        GAUGE,
+        "1 for the reason that a connection is not ready for, 0 for the others.",
+        failure_reason,
+        enumerated("", "reason", FailureReason),
     ),
     Family(
         f"{_CONNECTION}state_change_timestamp_seconds",
@@ -120,14 +88,14 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
         COUNTER,
         "Pings of a ready connection that failed, by reason.",
         ping_failures,
-        _enumerated("_total", "reason", FailureReason),
+        enumerated("_total", "reason", FailureReason),
     ),
     Family(
         f"{_CONNECTION}ping_duration_seconds",
         HISTOGRAM,
         "How long answered pings took.",
         lambda c: observed(c.measurements.ping_seconds),
-        _histogram(BUCKETS),
+        histogram(BUCKETS),
     ),
     Family(
         f"{_CONNECTION}last_ping_success_timestamp_seconds",
@@ -153,28 +121,28 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
         COUNTER,
         "Fresh connections of a ready connection that failed, by reason.",
         probe_failures,
-        _enumerated("_total", "reason", FailureReason),
+        enumerated("_total", "reason", FailureReason),
     ),
     Family(
         f"{_CONNECTION}rotations",
         COUNTER,
         "Attempts to go by new secrets without leaving ready, by result.",
         lambda c: (c.measurements.rotations, c.measurements.rotation_failures),
-        _enumerated("_total", "result", ("success", "failure")),
+        enumerated("_total", "result", ("success", "failure")),
     ),
     Family(
         f"{_CONNECTION}connect_attempts",
         COUNTER,
         "Attempts to connect, by result.",
         lambda c: (c.measurements.connects, c.measurements.connect_failures),
-        _enumerated("_total", "result", ("success", "failure")),
+        enumerated("_total", "result", ("success", "failure")),
     ),
     Family(
         f"{_CONNECTION}connect_duration_seconds",
         HISTOGRAM,
         "How long successful attempts to connect took, hooks included.",
         lambda c: observed(c.measurements.connect_seconds),
-        _histogram(BUCKETS),
+        histogram(BUCKETS),
     ),
     Family(
         f"{_CONNECTION}retry_delay_seconds",
@@ -195,25 +163,7 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
         lambda c: (c.measurements.close_timeouts,),
         (("_total", {}),),
     ),
-    Family(
-        f"{_CONNECTION}certificate_expiry_timestamp_seconds",
-        GAUGE,
-        "When the certificate that a connection shows to its servers expires, in Unix time.",
-        certificate_expiry,
-    ),
-    Family(
-        "moorings_executor_threads",
-        GAUGE,
-        "Threads of a connection's driver.",
-        executor_threads,
-        _enumerated("", "state", ("busy", "idle")),
-    ),
-    Family(
-        "moorings_executor_queued",
-        GAUGE,
-        "Operations that wait for one of these threads.",
-        executor_queued,
-    ),
+    *DRIVER_FAMILIES,
 )
 
 
@@ -235,7 +185,7 @@ RUNTIME_FAMILIES: tuple[Family, ...] = (
         COUNTER,
         "Restarts of children, by reason.",
         restarts,
-        _enumerated("_total", "reason", RESTART_REASONS),
+        enumerated("_total", "reason", RESTART_REASONS),
         labels=_supervisor,
     ),
     Family(
@@ -250,7 +200,7 @@ RUNTIME_FAMILIES: tuple[Family, ...] = (
         GAUGE,
         "Children of a supervisor, by state.",
         children,
-        _enumerated("", "state", ChildState),
+        enumerated("", "state", ChildState),
         labels=_supervisor,
     ),
     Family(
@@ -264,14 +214,14 @@ RUNTIME_FAMILIES: tuple[Family, ...] = (
         HISTOGRAM,
         "How late the kernel's heartbeat was.",
         lambda k: observed(k.lag),
-        _histogram(BUCKETS),
+        histogram(BUCKETS),
     ),
     Family(
         "moorings_secret_resolutions",
         COUNTER,
         "Secret references that were resolved, by result.",
         lambda k: [k.secrets.resolutions[result] for result in ("ok", "error")],
-        _enumerated("_total", "result", ("ok", "error")),
+        enumerated("_total", "result", ("ok", "error")),
         labels=lambda k: {"provider": k.secrets.backend.name},
     ),
 )

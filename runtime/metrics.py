@@ -19,13 +19,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
-from .families import CONNECTION_FAMILIES, COUNTER, GAUGE, INFO, RUNTIME_FAMILIES, Family
+from .families import CONNECTION_FAMILIES, RUNTIME_FAMILIES
+from .family import COUNTER, GAUGE, INFO, Family
 from .hosts import checkpoint, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .families import Labels
+    from .family import Labels
     from .kernel import Kernel
 
 SLICE = 0.002

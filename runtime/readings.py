@@ -12,13 +12,15 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FailureReason
+from ..providers.pools import CheckoutFailure
 from ..supervisors.spec import ChildState
 from .backoff import stale_after
 from .state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from ..providers.pools import PoolCounts
     from ..supervisors.supervisor import Supervisor
     from .connection import Connection
     from .kernel import Kernel
@@ -27,8 +29,18 @@ if TYPE_CHECKING:
 
 def observed(histogram: Histogram) -> tuple[float, ...]:
     """The cumulative buckets, the count and the sum."""
-    cumulative = tuple(accumulate(histogram.snapshot()))
-    return (*cumulative, cumulative[-1], histogram.sum)
+    return _cumulated(histogram.snapshot(), histogram.sum)
+
+
+def _cumulated(counts: Iterable[int], seconds: float) -> tuple[float, ...]:
+    cumulative = tuple(accumulate(counts))
+    return (*cumulative, cumulative[-1], seconds)
+
+
+def failure_reason(connection: Connection) -> Sequence[float]:
+    """1 for the present `FailureReason`, if there is one."""
+    reason = connection.status.reason
+    return _NO_FAILURES if reason is None else [float(r is reason) for r in FailureReason]
 
 
 STATES = {state: tuple(1.0 if state is other else 0.0 for other in State) for state in State}
@@ -72,6 +84,36 @@ def executor_queued(connection: Connection) -> Sequence[float] | None:
 def _executors(connection: Connection) -> Sequence[Any] | None:
     # Only providers whose driver blocks have executors; the contract does not ask for them.
     return getattr(connection.provider, "executors", None)
+
+
+def pool_connections(connection: Connection) -> Sequence[float] | None:
+    """Connections that are free, and those that a call has."""
+    found: Sequence[Any] | None = getattr(connection.provider, "pools", None)
+    return None if found is None else (sum(p.idle for p in found), sum(p.in_use for p in found))
+
+
+def checkout_seconds(connection: Connection) -> Sequence[float] | None:
+    """How long calls waited for a connection: the cumulative buckets, the count and the sum."""
+    counts = _pool_counts(connection)
+    return None if counts is None else _cumulated(counts.by_bucket, counts.seconds)
+
+
+def checkout_failures(connection: Connection) -> Sequence[float] | None:
+    """Calls that got no connection, by `CheckoutFailure`."""
+    counts = _pool_counts(connection)
+    return None if counts is None else [counts.failures[reason] for reason in CheckoutFailure]
+
+
+def pools_cleared(connection: Connection) -> Sequence[float] | None:
+    """How often a pool was cleared."""
+    counts = _pool_counts(connection)
+    return None if counts is None else (counts.cleared,)
+
+
+def _pool_counts(connection: Connection) -> PoolCounts | None:
+    # Only of providers whose driver has pools: see `providers.pools`.
+    counter = getattr(connection.provider, "pool_counter", None)
+    return None if counter is None else counter.counts()
 
 
 def certificate_expiry(connection: Connection) -> Sequence[float] | None:

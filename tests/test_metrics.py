@@ -12,6 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from moorings.errors import FailureReason
+from moorings.providers.pools import CheckoutFailure, PoolCounter, PoolStatistics
 from moorings.runtime.loading import load_settings
 from moorings.runtime.measurements import BUCKETS, Histogram, Measurements
 from moorings.runtime.metrics import Exposition, _collectors, expose, text_of
@@ -31,6 +32,7 @@ SPECIFIED = {
     "moorings_connection": ("info", {*C, "backend", "required"}),
     "moorings_connection_state": ("gauge", {*C, "state"}),
     "moorings_connection_ready": ("gauge", {*C}),
+    "moorings_connection_failure_reason": ("gauge", {*C, "reason"}),
     "moorings_connection_state_change_timestamp_seconds": ("gauge", {*C}),
     "moorings_connection_transitions": ("counter", {*C, "from", "to"}),
     "moorings_connection_pings": ("counter", {*C}),
@@ -55,6 +57,10 @@ SPECIFIED = {
     "moorings_secret_resolutions": ("counter", {*R, "provider", "result"}),
     "moorings_executor_threads": ("gauge", {*C, "state"}),
     "moorings_executor_queued": ("gauge", {*C}),
+    "moorings_pool_connections": ("gauge", {*C, "state"}),
+    "moorings_pool_checkout_duration_seconds": ("histogram", {*C}),
+    "moorings_pool_checkout_failures": ("counter", {*C, "reason"}),
+    "moorings_pool_cleared": ("counter", {*C}),
 }
 
 
@@ -77,6 +83,8 @@ async def test_names_types_and_labels_are_exactly_these(
         await manager.get_database()
         manager["db"].provider.executors = [Executor()]
         manager["db"].provider.certificate_expiry = 1.0
+        manager["db"].provider.pools = [PoolStatistics(1, 2)]
+        manager["db"].provider.pool_counter = PoolCounter()
         found = {}
         for metric in world.metrics.collect():
             labels = {label for s in metric.samples for label in s.labels} - {"le"}
@@ -96,6 +104,38 @@ async def test_executors_are_added_up_and_left_out_where_there_are_none(
         assert value("moorings_executor_threads", {**labels, "state": "idle"}) == 6
         assert value("moorings_executor_queued", labels) == 2
         assert value("moorings_executor_queued", {**labels, "connection": "b"}) is None
+
+
+async def test_pools_are_added_up_and_their_counts_are_the_providers(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """An open client each has statistics; what they counted is common to them and to those gone."""
+    async with world.open("a", "b") as manager:
+        counter = PoolCounter()
+        manager["a"].provider.pools = [PoolStatistics(1, 2), PoolStatistics(3, 4)]
+        manager["a"].provider.pool_counter = counter
+        counter.checked_out(0.0005)
+        counter.checked_out(0.0006)
+        counter.checked_out(31.0)
+        counter.failed(CheckoutFailure.TIMEOUT)
+        counter.cleared()
+
+        def value(name: str, connection: str = "a", **labels: str) -> float | None:
+            labels = {"runtime": "moorings", "connection": connection, **labels}
+            return world.metrics.get_sample_value(f"moorings_pool_{name}", labels)
+
+        assert value("connections", state="idle") == 4
+        assert value("connections", state="in_use") == 6
+        bounds = ("0.0001", "0.0005", "0.001", "30.0", "+Inf")
+        buckets = [value("checkout_duration_seconds_bucket", le=le) for le in bounds]
+        assert buckets == [0, 1, 2, 2, 3]
+        assert value("checkout_duration_seconds_count") == 3
+        assert value("checkout_duration_seconds_sum") == pytest.approx(31.0011)
+        failures = [value("checkout_failures_total", reason=r) for r in CheckoutFailure]
+        assert failures == [1, 0, 0]
+        assert value("cleared_total") == 1
+        assert value("connections", "b", state="idle") is None
+        assert value("cleared_total", "b") is None
 
 
 async def test_zeros_are_there_from_the_start(world: World, autojump_clock: MockClock) -> None:
@@ -132,6 +172,7 @@ async def test_values_follow_what_happens(world: World, autojump_clock: MockCloc
 
         assert value("ready") == 1
         assert [value("state", state=s) for s in State] == [0, 0, 1, 0, 0]
+        assert sum(value("failure_reason", reason=r) or 0 for r in FailureReason) == 0
         assert value("info", backend="scripted", required="true") == 1
         assert value("connect_attempts_total", result="success") == 1
         assert value("connect_attempts_total", result="failure") == 1
@@ -153,6 +194,8 @@ async def test_values_follow_what_happens(world: World, autojump_clock: MockCloc
         world["db"].from_now_on("ping", world.fail(FailureReason.AUTH))
         await world.until(manager["db"], State.FAILED)
         assert value("ready") == 0
+        assert value("failure_reason", reason="auth") == 1
+        assert sum(value("failure_reason", reason=r) or 0 for r in FailureReason) == 1
         assert 1 <= (value("retry_delay_seconds") or 0) <= 3
         world["db"].heal()
         await manager.get_database()

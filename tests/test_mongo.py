@@ -23,6 +23,7 @@ from moorings.providers.contract import Signal
 from moorings.providers.mongo import MongoHandle, MongoProvider
 from moorings.providers.mongo_settings import MongoSettings
 from moorings.providers.motor_trio import TrioMotorDatabase
+from moorings.providers.pools import CheckoutFailure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -468,12 +469,14 @@ async def test_statistics_show_threads_and_pool(mongod: Mongod) -> None:
         assert (application.name, application.limit) == ("main", 3)
         assert lane.name == "main-lane"
         (pool,) = provider.pools
-        assert pool.open >= 1
-        assert pool.checkouts >= 2
+        assert pool.idle >= 1
         assert pool.in_use == 0
-        assert pool.checkout_seconds > 0
-        assert (pool.cleared, pool.checkout_failures) == (0, {})
+        counts = provider.pool_counter.counts()
+        assert counts.checkouts >= 2
+        assert counts.seconds > 0
+        assert (counts.cleared, set(counts.failures.values())) == (0, {0})
     assert provider.pools == ()
+    assert provider.pool_counter.counts().checkouts >= counts.checkouts
 
 
 async def test_an_exhausted_pool_is_overload_and_counted(mongod_factory: MongodFactory) -> None:
@@ -490,4 +493,4 @@ async def test_an_exhausted_pool_is_overload_and_counted(mongod_factory: MongodF
             with pytest.raises(PyMongoError) as caught:
                 await database.command("ping")
         assert provider.classify(caught.value) is FailureReason.OVERLOAD
-        assert provider.pools[0].checkout_failures == {"timeout": 1}
+        assert provider.pool_counter.counts().failures[CheckoutFailure.TIMEOUT] == 1

@@ -46,6 +46,7 @@ TABLE: dict[str, tuple[str, set[str]]] = {
     "moorings_connection": ("info", OF_CONNECTION | {"backend", "required"}),
     "moorings_connection_state": ("gauge", OF_CONNECTION | {"state"}),
     "moorings_connection_ready": ("gauge", OF_CONNECTION),
+    "moorings_connection_failure_reason": ("gauge", OF_CONNECTION | {"reason"}),
     "moorings_connection_state_change_timestamp_seconds": ("gauge", OF_CONNECTION),
     "moorings_connection_transitions": ("counter", OF_CONNECTION | {"from", "to"}),
     "moorings_connection_pings": ("counter", OF_CONNECTION),
@@ -70,6 +71,10 @@ TABLE: dict[str, tuple[str, set[str]]] = {
     "moorings_secret_resolutions": ("counter", COMMON | {"provider", "result"}),
     "moorings_executor_threads": ("gauge", OF_CONNECTION | {"state"}),
     "moorings_executor_queued": ("gauge", OF_CONNECTION),
+    "moorings_pool_connections": ("gauge", OF_CONNECTION | {"state"}),
+    "moorings_pool_checkout_duration_seconds": ("histogram", OF_CONNECTION),
+    "moorings_pool_checkout_failures": ("counter", OF_CONNECTION | {"reason"}),
+    "moorings_pool_cleared": ("counter", OF_CONNECTION),
 }
 
 # The series that a family of each type has, beside its name.
