@@ -1,0 +1,54 @@
+"""PromQL that both dashboards use: selectors of Grafana's variables, and common shapes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..runtime.state import State
+
+PROCESS: Final = 'job=~"$job", instance=~"$instance"'
+ONE: Final = f'{PROCESS}, connection=~"$connection"'
+ALL_INSTANCES: Final = 'job=~"$job", connection=~"$connection"'
+"""Of recorded series, which know no instances."""
+
+RATE: Final = "[$__rate_interval]"
+
+_COLOURS: Final = {
+    State.INIT: "#8e8e8e",
+    State.CONNECTING: "orange",
+    State.READY: "green",
+    State.FAILED: "red",
+    State.STOPPED: "blue",
+}
+STATE_MAPPINGS: Final = tuple(
+    (str(number), str(state), _COLOURS[state]) for number, state in enumerate(State)
+)
+
+
+def state_number(selector: str) -> str:
+    """The state of each instance's connection as a number, which `STATE_MAPPINGS` name."""
+    each = [
+        f'{number} * (moorings_connection_state{{{selector}, state="{state}"}} == 1)'
+        for number, state in enumerate(State)
+    ]
+    return f"max by (job, instance, connection) ({' or '.join(each)})"
+
+
+def quantile(share: float, histogram: str, by: str, selector: str) -> str:
+    """How long all but the slowest took, of one of our histograms."""
+    rates = f"rate({histogram}_bucket{{{selector}}}{RATE})"
+    return f"histogram_quantile({share}, sum by ({by}, le) ({rates}))"
+
+
+def of_runtime(expr: str) -> str:
+    """What a runtime shows, with the one connection that is looked at as a further label."""
+    info = f"moorings_connection_info{{{ONE}}}"
+    own = f"max by (job, instance, runtime, connection) ({info})"
+    return f"{expr} * on (job, instance, runtime) group_left (connection) {own}"
+
+
+def of_process(expr: str) -> str:
+    """What a process shows, with that connection as a further label."""
+    info = f"moorings_connection_info{{{ONE}}}"
+    own = f"max by (job, instance, connection) ({info})"
+    return f"{expr} * on (job, instance) group_left (connection) {own}"
