@@ -59,6 +59,10 @@ coverage: $(VENV)/.dev ## branch coverage of `make test`
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+.PHONY: grafana
+grafana: $(VENV)/.dev ## write the dashboards, the rules and docs/metrics.md anew
+	$(BIN)/python -m moorings.grafana
+
 test-odms: $(VENV)/.dev $(VENV)/beanie1/.created $(VENV)/beanie2/.created ## Beanie 1 and 2 on a real mongod
 	$(BIN)/python -m pytest -m odm
 

@@ -7,13 +7,11 @@ An `Instance` is one connection of one process. Its minutes are written as lette
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import pytest
+from prometheus_server import promtool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -122,19 +120,6 @@ def _repeated(word: str, times: int) -> str:
         return word
     # promtool repeats a value this often again, and a gap this often in all.
     return f"_x{times}" if word == "_" else f"{word}x{times - 1}"
-
-
-def promtool(*arguments: str | Path) -> str:
-    """Run promtool and return what it says; it must find nothing wrong."""
-    program = shutil.which("promtool")
-    if program is None:
-        # A failure and not a skip: without it nobody knows whether the alerts work.
-        pytest.fail("promtool is missing: .ci/debian installs it", pytrace=False)
-    done = subprocess.run(
-        [program, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 class Trial:

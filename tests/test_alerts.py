@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alert_series import Instance, Trial, promtool
+from alert_series import Instance, Trial
+from prometheus_server import promtool
 
 pytestmark = pytest.mark.operators
 

@@ -13,6 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from moorings.grafana.__main__ import main
 from moorings.grafana.alerts import ALERTS
 from moorings.grafana.metrics_page import exposed_names
 from moorings.grafana.products import products, rules
@@ -243,3 +244,18 @@ def test_a_stock_grafana_finds_the_data_source_and_the_dashboards() -> None:
     (provider,) = providers["providers"]
     assert provider["type"] == "file"
     assert provider["options"]["path"]
+
+
+def test_the_command_writes_what_has_changed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "https://docs.example.org/runbook/"
+    arguments = ["grafana", "--out", str(tmp_path), "--runbook-url", url]
+    monkeypatch.setattr("sys.argv", arguments)
+    main()
+    written = capsys.readouterr().out.split()
+    assert written == [str(tmp_path / name) for name in products()]
+    for name, text in products(runbook=url).items():
+        assert (tmp_path / name).read_text() == text
+    main()
+    assert not capsys.readouterr().out

@@ -5,26 +5,18 @@ Both programs come with Debian's package `prometheus`; the packaged service is n
 
 from __future__ import annotations
 
-import json
-import shutil
-import signal
 import subprocess
-import sys
-import time
 import urllib.parse
 import urllib.request
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from mongod import DIE_WITH_PARENT, HOST, free_port
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_server import fetch, scraping, tool
 from settings_files import mongo, settings, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from mongod import Mongod
@@ -88,21 +80,6 @@ SUFFIXES = {
 NOT_HERE = {"moorings_connection_certificate_expiry_timestamp_seconds"}
 """A connection that shows no certificate has no expiry: 0 would be long ago."""
 
-CONFIG = """
-global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}
-scrape_configs:
-  - job_name: moorings
-    static_configs: [{{targets: ["{target}"]}}]
-"""
-
-
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        # A failure and not a skip: without it nobody knows whether Prometheus understands us.
-        pytest.fail(f"{name} is missing: apt-get install prometheus (has both)", pytrace=False)
-    return found
-
 
 @pytest.fixture
 def program(mongod: Mongod, database_name: str, start: Start, tmp_path: Path) -> Program:
@@ -112,70 +89,6 @@ def program(mongod: Mongod, database_name: str, start: Start, tmp_path: Path) ->
     running = start("run")
     running.becomes_ready()
     return running
-
-
-def fetch(url: str, accept: str = "*/*") -> tuple[str, str]:
-    """The content type and the body of a page."""
-    request = urllib.request.Request(url, headers={"Accept": accept})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=SECONDS) as answer:
-        return answer.headers["Content-Type"], answer.read().decode()
-
-
-@dataclass
-class Prometheus:
-    """A running server's API."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-
-    def api(self, path: str, **query: str) -> Any:
-        found = fetch(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}")[1]
-        return json.loads(found)["data"]
-
-    def value(self, query: str) -> float | None:
-        """The one sample that `query` has now; None: there is none."""
-        result = self.api("query", query=query)["result"]
-        return float(result[0]["value"][1]) if result else None
-
-    def becomes(self, query: str, wanted: float) -> None:
-        deadline = time.monotonic() + SECONDS
-        while (found := self._value_if_up(query)) != wanted:
-            assert self.process.poll() is None, "prometheus has ended"
-            assert time.monotonic() < deadline, f"{query} is {found}, not {wanted}"
-            time.sleep(0.05)
-
-    def _value_if_up(self, query: str) -> float | None:
-        try:
-            return self.value(query)
-        except OSError:
-            return None
-
-
-@contextmanager
-def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes `target`, with its data in `folder`."""
-    config, address = folder / "prometheus.yml", f"{HOST}:{free_port()}"
-    config.write_text(CONFIG.format(target=target))
-    command = [
-        tool("prometheus"),
-        f"--config.file={config}",
-        f"--storage.tsdb.path={folder / 'prometheus'}",
-        f"--web.listen-address={address}",
-        "--log.level=warn",
-    ]
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield Prometheus(f"http://{address}", process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(SECONDS)
 
 
 def test_prometheus_scrapes_a_program(program: Program, tmp_path: Path) -> None:
