@@ -16,7 +16,7 @@ from .queries import (
     quantile,
     state_number,
 )
-from .recordings import BUDGET, UNAVAILABLE_RATIO
+from .recordings import budget_left
 
 _PING: Final = "moorings_connection_ping_duration_seconds"
 _CONNECT: Final = "moorings_connection_connect_duration_seconds"
@@ -42,7 +42,7 @@ _OVERVIEW: Final = (
         "Of the 0.1 % that an objective of 99.9 % leaves, for all instances of the job.",
         (
             Query(
-                f"1 - avg_over_time({UNAVAILABLE_RATIO}{{{ALL_INSTANCES}}}[30d]) / {BUDGET}",
+                budget_left(ALL_INSTANCES),
                 "{{job}} {{connection}}",
             ),
         ),

@@ -6,7 +6,7 @@ from typing import Final
 
 from .panels import Kind, Panel, Query
 from .queries import ALL_INSTANCES, ONE, RATE, STATE_MAPPINGS, quantile, state_number
-from .recordings import BUDGET, DOWN_RATIO, UNAVAILABLE_RATIO, unavailable_over
+from .recordings import BUDGET, DOWN_RATIO, UNAVAILABLE_RATIO, budget_left, unavailable_over
 
 _NAMED: Final = "{{job}} {{connection}}"
 _READY: Final = f"avg by (job, connection) (moorings_connection_ready{{{ONE}}})"
@@ -14,7 +14,6 @@ _SINCE: Final = (
     "max by (job, connection) "
     f"(time() - moorings_connection_state_change_timestamp_seconds{{{ONE}}})"
 )
-_LEFT: Final = f"1 - avg_over_time({UNAVAILABLE_RATIO}{{{ALL_INSTANCES}}}[30d]) / {BUDGET}"
 _PING: Final = "moorings_connection_ping_duration_seconds"
 
 OVERVIEW: Final = (
@@ -115,7 +114,7 @@ OVERVIEW: Final = (
             Panel(
                 "Budget left, of 30 days",
                 "Of the 0.1 % that an objective of 99.9 % leaves. Below 0 it is overdrawn.",
-                (Query(_LEFT, _NAMED),),
+                (Query(budget_left(ALL_INSTANCES), _NAMED),),
                 Kind.NUMBER,
                 unit="percentunit",
                 colours=((None, "red"), (0, "orange"), (0.25, "green")),

@@ -17,6 +17,9 @@ DOWN: Final = 'state=~"connecting|failed"'
 UP_OR_DOWN: Final = 'state!="stopped"'
 """Whoever stops a connection means it: it is neither."""
 
+MONTH: Final = 30 * 24 * 60
+"""Evaluations in 30 days: `sum_over_time` of a share counts minutes of it."""
+
 INSTANCE: Final = "job, instance, runtime, connection"
 """One connection of one process."""
 
@@ -27,6 +30,12 @@ UNAVAILABLE_RATIO: Final = "job_connection:moorings_connection_unavailable:ratio
 def unavailable_over(window: str) -> str:
     """The name of the recording that averages over `window`."""
     return f"{UNAVAILABLE_RATIO}_avg{window}"
+
+
+def budget_left(selector: str) -> str:
+    """How much of the budget of 30 days is left: all of it is 1, and less than 0 is overdrawn."""
+    # Not an average: a job that is an hour old would have spent its budget on a single minute.
+    return f"1 - sum_over_time({UNAVAILABLE_RATIO}{{{selector}}}[30d]) / ({BUDGET} * {MONTH})"
 
 
 # NaN is no share: it would make every average that it enters NaN. A lost scrape ends a series, so

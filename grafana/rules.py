@@ -90,7 +90,9 @@ def scaled(duration: str, scale: float) -> str:
     """A duration of Prometheus's, `scale` times as long."""
     if scale == 1.0:
         return duration
-    return f"{max(1, round(_milliseconds(duration) * scale))}ms"
+    milliseconds = _milliseconds(duration) * scale
+    # What is at once stays so, and nothing else becomes it.
+    return f"{max(1, round(milliseconds)) if milliseconds else 0}ms"
 
 
 def _milliseconds(duration: str) -> int:

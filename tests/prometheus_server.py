@@ -21,7 +21,7 @@ import pytest
 from mongod import DIE_WITH_PARENT, HOST, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 SECONDS = 30.0
@@ -34,7 +34,7 @@ global:
 rule_files: {rules}
 scrape_configs:
   - job_name: {job}
-    static_configs: [{{targets: ["{target}"]}}]
+    static_configs: [{{targets: {targets}}}]
 """
 
 
@@ -101,17 +101,19 @@ def scraping(
     target: str,
     folder: Path,
     *,
+    others: Sequence[str] = (),
     job: str = "moorings",
     interval: str = "200ms",
     rules: Path | None = None,
 ) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes `target`, with its data in `folder`.
+    """A Prometheus that scrapes `target` (and `others`), with its data in `folder`.
 
     Rules that name no interval of their own are evaluated as often as it scrapes.
     """
     config, address = folder / "prometheus.yml", f"{HOST}:{free_port()}"
     files = json.dumps([str(rules)] if rules else [])
-    config.write_text(CONFIG.format(target=target, job=job, interval=interval, rules=files))
+    targets = json.dumps([target, *others])
+    config.write_text(CONFIG.format(targets=targets, job=job, interval=interval, rules=files))
     command = [
         tool("prometheus"),
         f"--config.file={config}",

@@ -219,6 +219,7 @@ def test_alerts_link_to_where_the_runbook_is_published() -> None:
 
 def test_a_scale_is_of_every_duration_and_of_nothing_else() -> None:
     assert [scaled(d, 1.0) for d in ("2m", "6h")] == ["2m", "6h"]
+    assert [scaled(d, 0.000001) for d in ("0m", "2m")] == ["0ms", "1ms"]
     assert [scaled(d, 1 / 60) for d in ("2m", "6h", "1d", "10s")] == [
         "2000ms", "360000ms", "1440000ms", "167ms",
     ]  # fmt: skip
