@@ -19,7 +19,7 @@ from .recordings import (
 )
 from .rules import CRITICAL, WARNING, Alert
 
-_CONNECTION: Final = "{{ $labels.connection }} of {{ $labels.job }}"
+_CONNECTION: Final = "{{ $labels.connection }} ({{ $labels.job }})"
 
 # Which reasons its instances give: what the runbook's section goes on from.
 _REASONS: Final = (
@@ -69,7 +69,7 @@ def _budget_burn(long: str, short: str, factor: str, severity: str) -> Alert:
         _burn(long, short, factor, least=2),
         "0m",
         severity,
-        f"{_CONNECTION} uses up its error budget {factor} times too fast",
+        f"{_CONNECTION} uses up its error budget over {factor} times too fast",
         "Over the last " + long + " it was unavailable {{ $value | humanizePercentage }} of the "
         "time, where 0.1 % is what the objective of 99.9 % allows.",
         labels=(("window", long),),

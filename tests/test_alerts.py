@@ -72,7 +72,7 @@ def test_a_page_says_why_and_links_to_the_runbook(trial: Trial) -> None:
         10,
         MAIN | PAGE,
         {
-            "summary": "main of worker is down",
+            "summary": "main (worker) is down",
             "description": "100% of its instances cannot use this database, which they require: "
             "they are not ready and get no traffic. Reasons: dns",
             "runbook_url": "docs/runbook.md#connectiondown",

@@ -121,7 +121,7 @@ def test_the_alert_was_pending_then_firing_then_resolved(story: Story) -> None:
 def test_the_page_says_what_and_why_and_where_to_read_on(story: Story) -> None:
     labels, texts = story.alert["labels"], story.alert["annotations"]
     assert labels == {"alertname": "ConnectionDown", "severity": "critical", **MINE}
-    assert texts["summary"] == "main of live is down"
+    assert texts["summary"] == "main (live) is down"
     assert texts["description"].startswith("100% of its instances")
     assert re.search(r"Reasons: (refused|network|timeout)", texts["description"])
     assert texts["runbook_url"] == "docs/runbook.md#connectiondown"
