@@ -7,11 +7,13 @@ from typing import Final
 from .connection_parts import POOL, PROCESS_ROW, SECRETS
 from .panels import Kind, Panel, Query
 from .queries import (
+    ALERT_MAPPINGS,
     ALL_INSTANCES,
     ONE,
     PROCESS,
     RATE,
     STATE_MAPPINGS,
+    alert_number,
     of_runtime,
     quantile,
     state_number,
@@ -90,13 +92,13 @@ _OVERVIEW: Final = (
         "Pending ones, and those that fire.",
         (
             Query(
-                f"max by (job, connection, alertname, alertstate) (ALERTS{{{ALL_INSTANCES}}})",
-                "{{alertname}} ({{alertstate}})",
+                alert_number(ALL_INSTANCES),
+                "{{alertname}} ({{severity}})",
             ),
         ),
         Kind.TIMELINE,
         width=12,
-        mappings=(("1", "yes", "red"),),
+        mappings=ALERT_MAPPINGS,
     ),
 )
 

@@ -97,7 +97,8 @@ def dashboard_json(board: Board) -> str:
     )
     number = 0
     for title, panels in board.rows:
-        made.with_row(Row(title))
+        number += 1
+        made.with_row(Row(title).id(number))
         for panel in panels:
             number += 1
             made.with_panel(built(panel, number))

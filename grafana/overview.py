@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from .panels import Kind, Panel, Query
-from .queries import ALL_INSTANCES, ONE, RATE, STATE_MAPPINGS, quantile, state_number
+from .queries import (
+    ALERT_MAPPINGS,
+    ALL_INSTANCES,
+    ONE,
+    RATE,
+    STATE_MAPPINGS,
+    alert_number,
+    quantile,
+    state_number,
+)
 from .recordings import BUDGET, DOWN_RATIO, UNAVAILABLE_RATIO, budget_left, unavailable_over
 
 _NAMED: Final = "{{job}} {{connection}}"
@@ -36,15 +45,14 @@ OVERVIEW: Final = (
                 "Pending ones, and those that fire.",
                 (
                     Query(
-                        "max by (job, connection, alertname, alertstate) "
-                        f"(ALERTS{{{ALL_INSTANCES}}})",
-                        "{{connection}} {{alertname}} ({{alertstate}})",
+                        alert_number(ALL_INSTANCES),
+                        "{{connection}} {{alertname}} ({{severity}})",
                     ),
                 ),
                 Kind.TIMELINE,
                 width=12,
                 height=6,
-                mappings=(("1", "yes", "red"),),
+                mappings=ALERT_MAPPINGS,
                 zoom=True,
             ),
             Panel(

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.builders.common import (
     StackingConfig,
     VizLegendOptions,
 )
-from grafana_foundation_sdk.builders.dashboard import DashboardLink, ThresholdsConfig
+from grafana_foundation_sdk.builders.dashboard import DashboardLink, FieldColor, ThresholdsConfig
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
@@ -27,6 +27,7 @@ from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
     DataTransformerConfig,
     DynamicConfigValue,
+    FieldColorModeId,
     Threshold,
     ThresholdsMode,
     ValueMap,
@@ -101,6 +102,7 @@ def built(panel: Panel, number: int) -> Builder[Model]:
     made.unit(panel.unit).span(panel.width).height(panel.height)
     for letter, query in _lettered(panel):
         made.with_target(_target(panel, query, letter))
+    made.color_scheme(FieldColor().mode(_COLOURED[panel.kind]))
     if panel.colours:
         made.thresholds(_thresholds(panel.colours))
     if panel.mappings:
@@ -184,6 +186,14 @@ _BUILDERS: Mapping[Kind, Callable[[Panel], Made]] = {
     Kind.NUMBER: _number,
     Kind.TIMELINE: _timeline,
     Kind.TABLE: _table,
+}
+
+
+_COLOURED: Mapping[Kind, FieldColorModeId] = {
+    Kind.LINES: FieldColorModeId.PALETTE_CLASSIC,
+    Kind.NUMBER: FieldColorModeId.THRESHOLDS,
+    Kind.TIMELINE: FieldColorModeId.THRESHOLDS,
+    Kind.TABLE: FieldColorModeId.THRESHOLDS,
 }
 
 

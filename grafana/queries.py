@@ -25,6 +25,16 @@ STATE_MAPPINGS: Final = tuple(
 )
 
 
+ALERT_MAPPINGS: Final = (("1", "pending", "orange"), ("2", "firing", "red"))
+
+
+def alert_number(selector: str) -> str:
+    """How far each alert is, as `ALERT_MAPPINGS` name it."""
+    pending = f'ALERTS{{{selector}, alertstate="pending"}}'
+    firing = f'2 * ALERTS{{{selector}, alertstate="firing"}}'
+    return f"max by (job, connection, alertname, severity) ({firing} or {pending})"
+
+
 def state_number(selector: str) -> str:
     """The state of each instance's connection as a number, which `STATE_MAPPINGS` name."""
     each = [

@@ -114,7 +114,7 @@ def test_a_dashboard_can_be_narrowed_down_and_leads_on(board: Path) -> None:
         assert [t["refId"] for t in panel["targets"]] == sorted(
             {t["refId"] for t in panel["targets"]}
         )
-    ids = [panel["id"] for panel in panels(board)]
+    ids = [panel["id"] for panel in load(board)["panels"]]
     assert len(set(ids)) == len(ids)
 
 

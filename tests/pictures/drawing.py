@@ -110,8 +110,6 @@ def _timeline(ax: Axes, panel: Panel, seen: Seen, *, only: str | None) -> None:
         names.append(name)
         for at, value in series["values"]:
             colour = colours.get(value, "grey")
-            if "(pending)" in name:
-                colour = COLOURS["orange"]
             ax.barh(row, 1.02, left=float(at) - seen.begin, color=colour, height=0.8)
     ax.set_yticks(range(len(names)), names, fontsize="small")
     ax.set_xlim(0, seen.end - seen.begin)
