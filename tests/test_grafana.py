@@ -244,7 +244,8 @@ def test_a_stock_grafana_finds_the_data_source_and_the_dashboards() -> None:
     providers = yaml.safe_load((folder / "dashboards" / "moorings.yml").read_text())
     (provider,) = providers["providers"]
     assert provider["type"] == "file"
-    assert provider["options"]["path"]
+    compose = (ROOT / "deploy" / "compose" / "compose.yaml").read_text()
+    assert f"- ../../grafana/dashboards:{provider['options']['path']}:ro" in compose
 
 
 def test_the_command_writes_what_has_changed_and_nothing_else(
