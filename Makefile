@@ -108,6 +108,7 @@ docs: $(VENV)/.dev ## the site, in build/docs; warnings are errors, and readers 
 pages: $(VENV)/.dev ## write the pages of docs/ that are made by code
 	$(BIN)/python -m tests.pages
 	$(BIN)/python -m tests.faults > docs/faults.md
+	$(BIN)/python -m moorings.grafana
 
 FAULTS ?=
 bench-faults: $(VENV)/.dev ## how soon faults, and a return, are noticed (FAULTS=--quick)
