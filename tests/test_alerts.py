@@ -159,9 +159,9 @@ def test_a_lost_scrape_does_not_let_it_begin_anew(trial: Trial) -> None:
 
 
 def test_a_deploy_of_thirty_slow_pods_is_not_partially_down(trial: Trial) -> None:
-    """At each moment of half an hour some pod is starting, for two minutes each."""
+    """At each moment of half an hour some pods are starting, for three minutes each."""
     old = ["r" * (10 + n) + "s" + "." * (50 - n) for n in range(30)]
-    new = ["." * (10 + n) + "cc" + "r" * (49 - n) for n in range(30)]
+    new = ["." * (10 + n) + "ccc" + "r" * (48 - n) for n in range(30)]
     trial.silent(fleet(*old, *new))
 
 
@@ -182,20 +182,26 @@ def test_a_fast_burn_pages_and_resolves_soon_after_its_cause(trial: Trial) -> No
 
 
 def test_a_slow_burn_is_a_ticket(trial: Trial) -> None:
-    """One of fifty instances, for hours: 2 %, which is 20 times too fast for six hours."""
-    well, ill = "r" * (7 * HOUR), "r" * HOUR + "f" * (6 * HOUR)
+    """One of ten instances, six minutes of each hour: 1 %, ten times too fast for six hours."""
+    hours = 7
+    ill = ("r" * 54 + "f" * 6) * hours
     slow = MAIN | TICKET | {"window": "6h"}
     trial.run(
-        fleet(*[well] * 99, ill),
+        fleet(*["r" * len(ill)] * 9, ill),
         "AvailabilityBudgetBurn",
-        {HOUR + 30: [], 7 * HOUR - 1: [slow]},
+        {HOUR + 59: [], hours * HOUR - 1: [slow]},
     )
 
 
 def test_within_the_budget_nobody_is_told(trial: Trial) -> None:
-    """0.57 %: over the objective, and under six times as much of it."""
-    well, ill = "r" * (7 * HOUR), "r" * HOUR + "f" * (6 * HOUR)
-    trial.run(fleet(*[well] * 174, ill), "AvailabilityBudgetBurn", {7 * HOUR - 1: []})
+    """0.58 % of six hours: over the objective, and under six times as much of it."""
+    ill = "r" * (6 * HOUR) + "f" * 21 + "r" * 9
+    fast = MAIN | PAGE | {"window": "1h"}  # two minutes' worth are 3.4 % of an hour
+    trial.run(
+        fleet(*["r" * len(ill)] * 9, ill),
+        "AvailabilityBudgetBurn",
+        {6 * HOUR + 20: [fast], 6 * HOUR + 29: []},
+    )
 
 
 @pytest.mark.parametrize("minutes", ["rrrr" + "s" * 60, "i" * 60, "r" * 30 + "cc" + "r" * 30])
@@ -220,6 +226,9 @@ def test_the_fourth_loss_within_a_quarter_of_an_hour_is_flapping(trial: Trial) -
 def test_three_losses_or_one_on_each_of_many_or_a_long_outage_are_not(trial: Trial) -> None:
     never: dict[int, list[Any]] = {minute: [] for minute in range(10, 50)}
     trial.run([Instance("r" * 10 + "rrcr" * 3 + "r" * 30)], "Flapping", never)
+    # With a scrape less, `increase` takes three for 3.2.
+    lost = Instance("r" * 11 + "-r" + "crrr" * 3 + "r" * 30)
+    trial.run([lost], "Flapping", never)
     trial.run(fleet(*["r" * 12 + "c" + "r" * 40] * 50), "Flapping", never)
     trial.run([Instance("r" * 10 + "cf" * 20 + "r" * 10)], "Flapping", never)
 
