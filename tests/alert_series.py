@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 from prometheus_server import promtool
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 STATES = {"i": "init", "c": "connecting", "r": "ready", "f": "failed", "s": "stopped"}
 DOWN = "cf"
+EDGES = (
+    ("connecting", "ready"),
+    ("ready", "connecting"),
+    ("connecting", "failed"),
+    ("failed", "connecting"),
+)
 
 Values = list[float]
 
@@ -57,7 +63,9 @@ class Instance:
         yield self._of("connection_generation"), self._generations()
         yield self._of("connection_stale_after_seconds"), self._constant(17)
         yield self._of("connection_last_ping_success_timestamp_seconds"), self._pinged()
-        yield self._of("connection_transitions_total", **LOST), self._losses()
+        for source, target in EDGES:
+            counter = self._of("connection_transitions_total", **{"from": source, "to": target})
+            yield counter, self._transitions(source, target)
         why = [float(m in DOWN) for m in minutes]
         yield self._of("connection_failure_reason", reason=self.reason), why
         labels = f'job="{self.job}",instance="{self.name}",runtime="moorings"'
@@ -92,12 +100,16 @@ class Instance:
             found.append(last)
         return found
 
-    def _losses(self) -> Values:
-        found, losses, before = [], 0, "."
+    def _transitions(self, source: str, target: str) -> Values:
+        """How often it went that way; what is `failed` a minute after `ready` was lost first."""
+        found, count, before = [], 0, "."
         for letter in self.minutes:
-            losses += before == "r" and letter in DOWN
-            before = letter if letter in STATES else before
-            found.append(float(losses))
+            if letter in STATES:
+                path = "rcf" if (before, letter) == ("r", "f") else before + letter
+                steps = pairwise(path)
+                count += sum((STATES.get(a), STATES.get(b)) == (source, target) for a, b in steps)
+                before = letter
+            found.append(float(count))
         return found
 
     def _written(self, values: Sequence[float]) -> str:
@@ -110,9 +122,6 @@ class Instance:
                 words.append("stale" if before in STATES else "_")
             before = letter
         return " ".join(_repeated(word, len(list(run))) for word, run in groupby(words))
-
-
-LOST = {"from": "ready", "to": "connecting"}
 
 
 def _repeated(word: str, times: int) -> str:

@@ -226,8 +226,8 @@ def test_the_fourth_loss_within_a_quarter_of_an_hour_is_flapping(trial: Trial) -
 def test_three_losses_or_one_on_each_of_many_or_a_long_outage_are_not(trial: Trial) -> None:
     never: dict[int, list[Any]] = {minute: [] for minute in range(10, 50)}
     trial.run([Instance("r" * 10 + "rrcr" * 3 + "r" * 30)], "Flapping", never)
-    # With a scrape less, `increase` takes three for 3.2.
-    lost = Instance("r" * 11 + "-r" + "crrr" * 3 + "r" * 30)
+    # With a scrape less, `increase` takes three for 3.2, unless there was nothing before.
+    lost = Instance("rc" + "r" * 15 + "-r" + "crrr" * 3 + "r" * 30)
     trial.run([lost], "Flapping", never)
     trial.run(fleet(*["r" * 12 + "c" + "r" * 40] * 50), "Flapping", never)
     trial.run([Instance("r" * 10 + "cf" * 20 + "r" * 10)], "Flapping", never)
