@@ -1,7 +1,8 @@
 """What Prometheus would have scraped, a letter a minute; and what `promtool` is to find in it.
 
 An `Instance` is one connection of one process. Its minutes are written as letters: `i`, `c`, `r`,
-`f` and `s` for the states, `-` for a scrape that was lost, `.` where it is not there at all.
+`f` and `s` for the states, `-` for a scrape that was lost, `_` for a minute without one, `.` where
+it is not there at all.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class Instance:
             if letter in STATES:
                 words.append(f"{value:g}")
             else:
-                words.append("stale" if before in STATES else "_")
+                words.append("stale" if before in STATES and letter in "-." else "_")
             before = letter
         return " ".join(_repeated(word, len(list(run))) for word, run in groupby(words))
 
