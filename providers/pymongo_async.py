@@ -61,10 +61,11 @@ class PyMongoHandle:
 
 
 class DriverStuck(RuntimeError):
-    """A client does not let its calls be cancelled any more: only another one helps.
+    """A client will never serve again, or not be cancelled any more: only another one helps.
 
-    Seen with Python 3.11, where PyMongo leaves its topology locked when calls that wait for a
-    server are cancelled twice in a row, as anyio (and so Starlette) does until a task has ended.
+    Seen with Python 3.11, where PyMongo may leave its topology locked when a program's call that
+    waits for a server is cancelled: if that happens at one of the moments at which the call looks
+    at its watch, or twice in a row, as anyio (and so Starlette) does until a task has ended.
     """
 
 
@@ -117,7 +118,8 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
         """As that of every MongoDB; its cancellation waits for the driver 0.1 s at most.
 
         Raises:
-            DriverStuck: an earlier command would not end. No outage: the client has to go.
+            DriverStuck: an earlier command would not end, or the driver stays locked. No outage:
+                the client has to go.
         """
         await _abandonable(client, super().ping(client), self.command_timeout * SHARE)
 
@@ -216,6 +218,7 @@ async def _abandonable(
             await asyncio.wait(client.stuck, timeout=seconds)
         if not all(task.done() for task in client.stuck):
             raise DriverStuck("the driver did not let an earlier command be cancelled")
+        await _check_unlocked(client, seconds)
         unused.pop_all()
     task = asyncio.create_task(work)
     task.add_done_callback(_seen)
@@ -228,6 +231,24 @@ async def _abandonable(
         await asyncio.wait({task}, timeout=_AGAIN)
         raise
     task.result()
+
+
+async def _check_unlocked(client: PyMongoHandle, seconds: float) -> None:
+    """Raise `DriverStuck` where the driver's topology stays locked for so long.
+
+    The driver holds that lock for moments only, and no deadline of its own bounds who waits for
+    it, be it a call or a monitor: without this look it would be taken for an outage, for ever.
+    """
+    # Private, as nothing public tells: where it is called otherwise, there is no such look.
+    lock = getattr(getattr(client.driver, "_topology", None), "_lock", None)
+    if lock is None or not lock.locked():
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await lock.acquire()
+    except TimeoutError:
+        raise DriverStuck("the driver's topology was left locked by a cancelled call") from None
+    lock.release()
 
 
 def _seen(task: asyncio.Task[None]) -> None:

@@ -67,6 +67,33 @@ def test_a_client_that_ignores_cancellation_is_replaced(
     on_asyncio(main)
 
 
+@pytest.mark.mongod
+@pytest.mark.filterwarnings(UNCLOSED_BY_PYMONGO)
+@pytest.mark.usefixtures("pymongo_sockets_collected")
+def test_a_client_whose_topology_was_left_locked_is_replaced(
+    mongod: Mongod, database_name: str, on_asyncio: Run
+) -> None:
+    """Its server is there, and nothing that waits for the lock would ever time out."""
+    health = {"interval": 0.1, "timeout": 0.3, "failures": 2}
+    connection = mongo(mongod.url, database_name, health=health) | {"backend": "pymongo"}
+
+    async def main() -> None:
+        async with open_connections(
+            settings({"main": connection}), metrics=CollectorRegistry()
+        ) as connections:
+            held = await connections.get_database(timeout=SOON)
+            await held.client._topology._lock.acquire()
+            async with asyncio.timeout(SOON):
+                async for status in connections["main"].watch():
+                    if status.generation == 2:
+                        break
+            assert await connections.get_database(timeout=SOON) is not held
+            assert (await connections.database().command("ping"))["ok"] == 1.0
+            held.client._topology._lock.release()
+
+    on_asyncio(main)
+
+
 def handle() -> PyMongoHandle:
     nothing: Any = None
     return PyMongoHandle(
