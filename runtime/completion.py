@@ -28,7 +28,7 @@ def connection_names(context: typer.Context, incomplete: str) -> list[str]:
     given = context.params.get("names") or ()
     files = _files(context.params.get("settings") or ())
     env = context.params.get("env") or os.environ.get("MOORINGS_ENV")
-    beside = [file.with_name(f"{env}.toml") for file in files] if env else []
+    beside = [file.parent / f"{env}.toml" for file in files] if env else []
     names = dict.fromkeys(_names([*files, *beside]))
     return [name for name in names if name.startswith(incomplete) and name not in given]
 
@@ -53,7 +53,7 @@ def _names(files: Sequence[Path]) -> Iterator[str]:
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

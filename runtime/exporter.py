@@ -32,6 +32,9 @@ WRITE_TIMEOUT = 10.0
 READ_TIMEOUT = 900
 """How long a client may be silent while it is answered, in whole seconds: longer than the longest
 answer, a stream of events. Heads have `KEEP_ALIVE`, and bodies are refused."""
+IDLE = 30.0
+"""How long nothing at all may pass on a connection, either way, in seconds: longer than an answer
+takes to begin. HTTP/2 knows no `KEEP_ALIVE`."""
 MAX_HEAD = 16 * 1024
 """The largest request head, in bytes: there is nothing to say that would take more."""
 MAX_CONNECTIONS = 100
@@ -128,7 +131,7 @@ class _Connections:
         self._config = _config()
         self._context = WorkerContext(None)
         self._make: Callable[[_BoundedStream], Any] = lambda stream: TCPServer(
-            ASGIWrapper(_without_bodies(app)),  # type: ignore[arg-type]
+            ASGIWrapper(_bounded(_without_bodies(app), stream)),  # type: ignore[arg-type]
             self._config,
             self._context,
             ConnectionState({}),
@@ -187,7 +190,8 @@ class _BoundedStream:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.socket = stream.socket
-        self.life = trio.CancelScope()
+        self.life = trio.CancelScope(deadline=trio.current_time() + IDLE)
+        self._left = False
 
     async def send_all(self, data: bytes) -> None:
         with trio.move_on_after(WRITE_TIMEOUT) as scope:
@@ -195,13 +199,20 @@ class _BoundedStream:
         if scope.cancelled_caught:
             self.abort()
             raise trio.BrokenResourceError("the client does not read")
+        self._moved()
 
     async def receive_some(self, max_bytes: int) -> bytes:
         data = bytes(await self._stream.receive_some(max_bytes))
         if not data:
             # Hypercorn would keep a connection that the client has left until KEEP_ALIVE is over.
+            self._left = True
             self.life.deadline = trio.current_time() + GRACE
+        self._moved()
         return data
+
+    def _moved(self) -> None:
+        if not self._left:
+            self.life.deadline = trio.current_time() + IDLE
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()
@@ -237,6 +248,21 @@ def _without_bodies(app: App) -> App:
             await app(scope, receive, send)
 
     return guarded
+
+
+def _bounded(app: App, stream: _BoundedStream) -> App:
+    """An HTTP/2 client's own window holds answers back where no write of ours waits for it."""
+
+    async def bounded(scope: Any, receive: Any, send: Any) -> None:
+        async def send_within(message: Any) -> None:
+            with trio.move_on_after(WRITE_TIMEOUT + GRACE) as patience:
+                await send(message)
+            if patience.cancelled_caught:
+                stream.abort()
+
+        await app(scope, receive, send_within)
+
+    return bounded
 
 
 def _has_body(scope: Any) -> bool:

@@ -6,6 +6,7 @@ By a handler of Python's own, as in `shutdown`: what a signal begins in a loop, 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -29,11 +30,27 @@ def heeding_hangups(begin_reload: Callable[[], object]) -> Iterator[None]:
     if number is None:  # pragma: no cover - Windows
         yield
         return
-    before = signal.signal(number, lambda *_: begin_reload())
+    terminal = signal.getsignal(number) is signal.SIG_DFL and _has_terminal()  # and no `nohup`
+
+    def heed(*_: object) -> None:
+        if terminal and not _has_terminal():
+            signal.raise_signal(signal.SIGTERM)  # its window was closed: nobody can end it later
+        else:
+            begin_reload()
+
+    before = signal.signal(number, heed)
     try:
         yield
     finally:
         signal.signal(number, before)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 class Hangups:

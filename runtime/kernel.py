@@ -165,7 +165,9 @@ class Kernel:
             # Asked on the way out of a crash: its own bug must not hide that one.
             logger.exception("provider %r cannot describe its errors", type(provider).__name__)
             text = type(error).__name__
-        return self.redactor.redact(text)
+        text = self.redactor.redact(text)
+        # A server's own words end up on terminals, where control characters act.
+        return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
     def call_soon(self, function: Callable[..., object], *args: Any) -> None:
         """Run `function` in the trio thread, from any thread; silently not, once that is over."""

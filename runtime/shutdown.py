@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from .exits import ExitStatus
@@ -28,6 +28,9 @@ logger = logging.getLogger("moorings")
 # The watchdog fires this much after the shutdown's own bound, in seconds: a shutdown that ends
 # at its bound must be able to say so first.
 _GRACE = 0.25
+
+_LAST_WORDS = 1.0
+"""How long what is still to be said may hold up the process's end, in seconds."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -107,28 +110,39 @@ class Shutdown:
 
     def _overdue(self) -> None:
         # In a thread: whatever does not stop may well be holding the loop.
-        statuses = self.manager.statuses() if self.manager else ()
-        names = [s.name for s in statuses if s.state != "stopped"]
-        logger.critical(
-            "not stopped within %g s: %s; leaving",
-            self._timeout,
-            ", ".join(names) or "the program's function",
-        )
-        self._leave(ExitStatus.SOFTWARE)
+        with _leaving(ExitStatus.SOFTWARE):
+            statuses = self.manager.statuses() if self.manager else ()
+            names = [s.name for s in statuses if s.state != "stopped"]
+            logger.critical(
+                "not stopped within %g s: %s; leaving",
+                self._timeout,
+                ", ".join(names) or "the program's function",
+            )
+            self._flush_log()
 
     def _leave_for(self, number: int) -> None:
-        logger.warning("%s again: leaving at once", signal.Signals(number).name)
-        self._leave(128 + number)
+        with _leaving(128 + number):
+            logger.warning("%s again: leaving at once", signal.Signals(number).name)
+            self._flush_log()
 
-    def _leave(self, status: int) -> None:
+    def _flush_log(self) -> None:
         if self.manager is not None:
             self.manager.kernel.announcer.flush_log()
-        leave(status)
 
 
-def leave(status: int) -> None:
-    """End the process now, with what was said so far written out."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+@contextmanager
+def _leaving(status: int) -> Iterator[None]:
+    """End the process after the block, with what was said so far written out where it is read.
+
+    Whoever read it may have gone, or have paused; and what is stuck may hold a stream's lock.
+    """
+    bound = threading.Timer(_LAST_WORDS, os._exit, (status,))
+    bound.daemon = True
+    try:
+        bound.start()
+        yield
+        for write_out in (logging.shutdown, sys.stdout.flush, sys.stderr.flush):
+            with suppress(OSError, ValueError):
+                write_out()
+    finally:
+        os._exit(status)

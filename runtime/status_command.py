@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -67,6 +69,8 @@ def _watch(url: str, as_json: bool) -> int:
     try:
         first = next(changes)  # what does not even answer at first needs no view
         with _view(url, as_json) as view:
+            if not isinstance(view, LiveTable):
+                threading.Thread(target=_leave_with_reader, daemon=True).start()
             view.show(first)
             for change in changes:
                 view.show(change)
@@ -78,6 +82,14 @@ def _watch(url: str, as_json: bool) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     return ExitStatus.OK
+
+
+def _leave_with_reader() -> None:
+    """As `tail -f` does: in a quiet night nothing would be written that could fail."""
+    reader = select.poll()
+    reader.register(sys.stdout.fileno(), 0)  # that it is gone is told unasked
+    reader.poll()
+    os._exit(128 + signal.SIGPIPE)
 
 
 def _end(number: int, _: object) -> None:

@@ -27,8 +27,13 @@ logger = logging.getLogger("moorings.systemd")
 
 _NAMED = 3
 """How many connections that are not ready the status names; the others it counts."""
+_DIGITS = 20
 _KEPT = 16
-"""How many messages wait for a manager whose queue is full, before the oldest is let go."""
+"""How many messages wait for a manager whose queue is full, before the oldest is let go: of those
+that a later one makes up for, as long as there are any."""
+
+_PASSING = (b"STATUS=", b"WATCHDOG=")
+"""Of these, the next one says all that is needed."""
 
 
 class Notifier:
@@ -42,7 +47,7 @@ class Notifier:
 
     def __init__(self, address: str | None) -> None:
         self._address = _sockaddr(address)
-        self._waiting: deque[bytes] = deque(maxlen=_KEPT)
+        self._waiting: deque[bytes] = deque()
         self._complained = False
 
     @property
@@ -53,6 +58,8 @@ class Notifier:
     def send(self, *assignments: str) -> None:
         """Send `assignments` (`READY=1` and the like) as one message, after those that wait."""
         if self._address is not None:
+            if len(self._waiting) >= _KEPT:
+                self._let_go()
             self._waiting.append("\n".join(assignments).encode())
             self.flush()
 
@@ -68,6 +75,10 @@ class Notifier:
             except OSError as error:
                 self._complain(error)
             self._waiting.popleft()
+
+    def _let_go(self) -> None:
+        passing = (i for i, m in enumerate(self._waiting) if m.startswith(_PASSING))
+        del self._waiting[next(passing, 0)]
 
     def _complain(self, error: OSError) -> None:
         if not self._complained:
@@ -168,7 +179,9 @@ def watchdog_seconds(environ: Mapping[str, str]) -> float | None:
     text = environ.get("WATCHDOG_USEC")
     if not text or environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
-    if not (text.isascii() and text.isdecimal() and int(text)):
+    # As long as a number of 64 bits is, which Python's own bounds are beyond.
+    digits = text.isascii() and text.isdecimal() and len(text) <= _DIGITS
+    if not (digits and int(text)):
         logger.warning("WATCHDOG_USEC is no number of microseconds: the watchdog is not answered")
         return None
     seconds = int(text) / 1e6

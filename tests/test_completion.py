@@ -107,6 +107,15 @@ def test_settings_that_cannot_be_used_offer_nothing(
     assert complete("check", "") == []
 
 
+def test_names_that_are_no_files_and_depths_beyond_reason_offer_nothing(
+    complete: Any, tmp_path: Path
+) -> None:
+    assert complete("check", "", MOORINGS_ENV="a/b") == ["orders", "billing"]
+    assert complete("check", "--env", "prod", "--settings", "/", "") == []
+    (tmp_path / "settings.toml").write_text("a = " + "[" * 5000)
+    assert complete("check", "") == []
+
+
 def test_it_imports_neither_models_nor_drivers(run: Any) -> None:
     """Half a second of imports would be felt."""
     code = (

@@ -8,10 +8,12 @@ import json
 import signal
 import urllib.request
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import h2.config
+import h2.connection
 import pytest
 import trio
 from served import FakeManager, connection
@@ -503,6 +505,37 @@ async def test_clients_that_leave_or_never_read_make_room_for_others(
                 async with await connect() as third:
                     kind = await _second_event(third)
             await never_reads.aclose()
+            nursery.cancel_scope.cancel()
+
+
+async def test_http2_connections_are_bounded_as_well(
+    manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not kept where nothing passes, and a window of nothing holds no answers for ever."""
+    monkeypatch.setattr(exporter, "IDLE", 0.3)
+    monkeypatch.setattr(exporter, "WRITE_TIMEOUT", 0.1)
+    monkeypatch.setattr(exporter, "GRACE", 0.1)
+    config = h2.config.H2Configuration(client_side=True)
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            [url] = await nursery.start(exporter.serve, create_app(manager), "127.0.0.1", 0)
+            for asks, pings in ((False, False), (True, True)):
+                client = h2.connection.H2Connection(config)
+                client.local_settings.initial_window_size = 0
+                client.initiate_connection()
+                if asks:
+                    head = {":method": "GET", ":path": "/", ":scheme": "http", ":authority": "x"}
+                    client.send_headers(1, list(head.items()), end_stream=True)
+                stream = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+                async with stream:
+                    with suppress(trio.BrokenResourceError):
+                        while True:
+                            await stream.send_all(client.data_to_send())
+                            with trio.move_on_after(0.1 if pings else PATIENCE):
+                                if not await stream.receive_some():
+                                    break
+                            if pings:
+                                client.ping(b"x" * 8)
             nursery.cancel_scope.cancel()
 
 

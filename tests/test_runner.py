@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from processes import clean_environ
 from settings_files import write
 
 import moorings
@@ -418,6 +419,54 @@ def test_a_second_signal_ends_even_what_holds_the_loop(run: Run) -> None:
     program.signal(signal.SIGINT)
     program.ended()
     assert program.process.returncode in {128 + signal.SIGINT, 128 + signal.SIGTERM}
+
+
+WRITES = """
+import sys, time
+import moorings
+
+async def main(connections):
+    print("ready", file=sys.stderr, flush=True)
+    {writing}
+
+moorings.run(main, {{"default": {{
+    "database": {{"documents": {{"main": {{"backend": "local"}}}}}},
+    "runtime": {{"shutdown_timeout": 0.5, "exporter": {{"enabled": False}}}},
+}}}})
+"""
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("reader", ["gone", "paused"])
+def test_a_reader_of_its_output_does_not_hold_up_its_end(
+    tmp_path: Path, reader: str, signals: int
+) -> None:
+    writing = {
+        "gone": "sys.stdout.write('x')\n    while True: time.sleep(0.1)",
+        "paused": "while True: print('x' * 1000)",
+    }[reader]
+    program = subprocess.Popen(
+        [sys.executable, "-c", WRITES.format(writing=writing)],
+        cwd=tmp_path,
+        env=clean_environ(PYTHONUNBUFFERED=""),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert program.stdout is not None
+    assert program.stderr is not None
+    try:
+        assert b"ready" in program.stderr.readline()
+        if reader == "gone":
+            program.stdout.close()
+        time.sleep(0.3)
+        for _ in range(signals):
+            program.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        assert program.wait(10) == (70 if signals == 1 else 128 + signal.SIGTERM)
+    finally:
+        program.kill()
+        program.stdout.close()
+        program.stderr.close()
 
 
 def test_a_signal_during_a_start_that_waits_stops_it(run: Run, tmp_path: Path) -> None:

@@ -300,6 +300,26 @@ def test_what_a_full_queue_does_not_take_is_sent_later(systemd: NotifySocket) ->
     assert systemd.receive() == {"READY": "1"}
 
 
+def test_news_that_pass_never_push_out_what_counts(systemd: NotifySocket) -> None:
+    """A manager that is busy while connections come and go learns of READY all the same."""
+    notifier = Notifier(systemd.address)
+    queue = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 1
+    for number in range(queue):
+        notifier.send(f"STATUS={number}")
+    notifier.send("READY=1")
+    for number in range(100):
+        notifier.send(f"STATUS={number}")
+    for _ in range(queue):
+        systemd.receive()
+    notifier.flush()
+    assert systemd.receive() == {"READY": "1"}
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 5000])
+def test_a_watchdog_beyond_all_numbers_is_left_alone(text: str) -> None:
+    assert watchdog_seconds({"WATCHDOG_USEC": text}) is None
+
+
 # -- in between
 
 

@@ -33,8 +33,8 @@ PAUSE: Final = 0.25
 PATIENCE: Final = 20.0
 """Seconds for one write: then its worker gives it up, and writes the next.
 
-By the driver's own bound: a call that is cancelled may leave PyMongo's asynchronous client locked (on
-Python 3.11)."""
+By the driver's own bound: a call that is cancelled may leave PyMongo's asynchronous client locked
+(on Python 3.11)."""
 START: Final = 60.0
 
 STACKS: Final = {
