@@ -19,6 +19,7 @@ _VARYING: Final = (
     (r'("(?:since|next_attempt_at|last_ping_seconds|down_seconds|at)": )[0-9.]+', r"\1…"),
     (r'("attempts": )\d+', r"\1…"),
     (r"\b\d+(\.\d)? m?s\b", "…"),
+    (r"@\[[0-9.]+\]", "@[…]"),
 )
 _HEADING = "name  "  # of a table of the command line's
 

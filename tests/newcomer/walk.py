@@ -5,8 +5,10 @@ Everything is done as it is written down, by a shell, in real processes; only th
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,16 +21,26 @@ from typing import TYPE_CHECKING, Final
 from mongod import free_port, servers, start_server
 from pages.snippets import snippets
 from processes import Program, clean_environ
+from prometheus_server import scraping
+
+from moorings.grafana.products import rules
 
 from .transcript import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from mongod import Mongod
+    from prometheus_server import Prometheus
 
 ROOT: Final = Path(__file__).parents[2]
-EXPORTER, SERVER = "127.0.0.1:9464", "localhost:27017"
+EXPORTER, SERVER, PROMETHEUS = "127.0.0.1:9464", "localhost:27017", "localhost:9090"
+FASTER: Final = 60
+"""Prometheus's time: what waits for two minutes in production waits for two seconds."""
+ALERT: Final = "ConnectionDown"
+FIRING: Final = f'ALERTS{{alertname="{ALERT}",alertstate="firing"}}'
+QUERY: Final = f"promtool query instant http://{PROMETHEUS} 'ALERTS{{alertname=\"{ALERT}\"}}'"
 SOON: Final = 120.0
 LOOK: Final = 4.0
 """How long it takes to look at what is failed, in seconds."""
@@ -58,8 +70,13 @@ def walk() -> str:
         _make_a_program(page)
         program = stack.enter_context(_running(folder, environ))
         _see_it_work(page, program)
+        prometheus = stack.enter_context(_watching(page.real(EXPORTER), folder))
+        page.let(f"http://{PROMETHEUS}", prometheus.url)
+        prometheus.becomes("up", 1)
         _take_the_database_away(page, program, server)
+        _be_woken(page, prometheus)
         _bring_it_back(page, program, server)
+        _sleep_again(page, prometheus)
         _end(page, program)
         return page.text
 
@@ -114,6 +131,13 @@ def _running(folder: Path, environ: dict[str, str]) -> Iterator[Program]:
         program.finish()
 
 
+def _watching(target: str, folder: Path) -> AbstractContextManager[Prometheus]:
+    known, data = folder / "rules.yml", folder / "data"
+    known.write_text(rules(scale=1 / FASTER))
+    data.mkdir()
+    return scraping(target, data, job="worker", interval="1s", rules=known)
+
+
 def _see_it_work(page: Transcript, program: Program) -> None:
     page.say("## It works")
     program.becomes_ready()
@@ -122,8 +146,8 @@ def _see_it_work(page: Transcript, program: Program) -> None:
     page.type("moorings status")
     assert '"healthy"' in page.type(f"curl --silent {EXPORTER}/readyz")
     page.type(f"curl --silent {EXPORTER}/metrics | grep '^moorings_connection_ready'")
-    page.say(f"<http://{EXPORTER}/> shows the same to people.")
-    assert "jobs" in program.get("/")[1]
+    page.say(f"<http://{EXPORTER}/> shows the same to people. At its top:")
+    page.show(_headline(program))
 
 
 def _take_the_database_away(page: Transcript, program: Program, server: Mongod) -> None:
@@ -142,14 +166,29 @@ def _take_the_database_away(page: Transcript, program: Program, server: Mongod) 
     page.say("`/livez` answers 200: a restart would mend nothing.")
     assert program.get("/livez")[0] == 200
     page.say("On the page, and in a terminal:")
-    shown = program.get("/")[1]
-    assert "refused" in shown
+    page.show(_headline(program))
     assert "Connection refused" in page.type("moorings status")
     page.say("In the metrics:")
     page.type(
         f"curl --silent {EXPORTER}/metrics | "
         "grep -e '^moorings_connection_ready' -e 'from=\"ready\",.*to=\"connecting\"'"
     )
+
+
+def _be_woken(page: Transcript, prometheus: Prometheus) -> None:
+    page.say(
+        "Prometheus has scraped the worker all the while, and knows the rules of `grafana/`.\n"
+        f"`{ALERT}` waits for two minutes before it fires (here everything of Prometheus's ran\n"
+        f"{FASTER} times as fast); [the runbook](runbook.md#{ALERT.lower()}) says what to do then."
+    )
+    prometheus.becomes(FIRING, 1)
+    page.type(QUERY)
+
+
+def _sleep_again(page: Transcript, prometheus: Prometheus) -> None:
+    prometheus.becomes(FIRING, None)
+    page.say("The alert is resolved:")
+    assert not page.type(QUERY).strip()
 
 
 def _bring_it_back(page: Transcript, program: Program, server: Mongod) -> None:
@@ -178,6 +217,14 @@ def _end(page: Transcript, program: Program) -> None:
     page.show(program.said("SIGTERM"))
     assert program.ended() == 0
     page.say("The exit status is 0.")
+
+
+def _headline(program: Program) -> str:
+    """What stands at the top of the status page."""
+    shown = program.get("/")[1]
+    found = re.search(r'<strong id="verdict">(.*?)</strong> <span id="why">(.*?)</span>', shown)
+    assert found is not None, shown
+    return html.unescape(f"{found[1]}: {found[2]}")
 
 
 def _until_it_waits(program: Program) -> None:
