@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import pytest
@@ -14,4 +15,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "newcomer.md"
 
 def test_the_walk_is_as_it_was_written_down() -> None:
     """`python -m tests.newcomer` writes it down anew."""
-    assert walk() == PAGE.read_text()
+    written, seen = PAGE.read_text().splitlines(), walk().splitlines()
+    differ = "\n".join(difflib.unified_diff(written, seen, "written", "seen", lineterm="", n=1))
+    assert not differ, differ

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -60,8 +61,18 @@ class Transcript:
         """Something that was said."""
         self._parts.append(f"```{language}\n{self.stable(text).rstrip()}\n```")
 
-    def type(self, command: str) -> str:
-        """Run a command line in a shell, show it and what it prints, and return that."""
+    def type(self, command: str, until: str = "") -> str:
+        """Run a command line in a shell, show it and what it prints, and return that.
+
+        It is run again until it prints `until`, as somebody does who waits for something.
+        """
+        deadline = time.monotonic() + SECONDS
+        while until not in (printed := self._run(command)):
+            assert time.monotonic() < deadline, printed
+        self.show(f"$ {command}\n{printed}", "console")
+        return printed
+
+    def _run(self, command: str) -> str:
         done = subprocess.run(
             ["sh", "-c", self.real(command)],
             cwd=self._folder,
@@ -73,7 +84,6 @@ class Transcript:
             check=False,
         )
         assert not done.stderr, done.stderr
-        self.show(f"$ {command}\n{done.stdout}", "console")
         return done.stdout
 
     def real(self, text: str) -> str:
