@@ -23,6 +23,7 @@ moorings.runtime.cli.main(["run"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "ends"), [("SIG_DFL", True), ("SIG_IGN", False)])
 def test_a_closed_window_ends_what_ran_in_it(tmp_path: Path, before: str, ends: bool) -> None:
     """But not under `nohup`."""
