@@ -482,7 +482,7 @@ class Model:
             self._install()
 
     def _drop_new(self) -> None:
-        if self.new is not None:
+        if self.new is not None and self.commands[0].phase != "dropping":  # it may be, already
             command = self.commands[0]
             command.phase, command.until = "dropping", self.now + CLOSE
             self.new.runner, self.new.hook_until = "", math.inf
