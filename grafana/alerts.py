@@ -137,8 +137,13 @@ ALERTS: Final = (
     ),
     Alert(
         "SupervisorRestarting",
-        "sum by (job, runtime, supervisor) "
-        "(increase(moorings_supervisor_restarts_total[15m])) > 0\n",
+        # What crashes at its start has used its budget up before it is scraped for the first time:
+        # a counter that is new counts whole, since `increase` would see nothing.
+        "sum by (job, runtime, supervisor) (\n"
+        "  (moorings_supervisor_restarts_total "
+        "unless last_over_time(moorings_supervisor_restarts_total[15m] offset 15m))\n"
+        "  or increase(moorings_supervisor_restarts_total[15m])\n"
+        ") > 0\n",
         "0m",
         WARNING,
         "Something crashes in {{ $labels.job }}",

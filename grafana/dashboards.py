@@ -92,7 +92,8 @@ def dashboard_json(board: Board) -> str:
             .type(DashboardLinkType.DASHBOARDS)
             .tags(["moorings"])
             .keep_time(keep_time=True)
-            .include_vars(include_vars=True)
+            # Not from where many are chosen to where one is: rows lead there, each with its own.
+            .include_vars(include_vars=board.single)
         )
     )
     number = 0

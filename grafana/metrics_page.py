@@ -33,9 +33,9 @@ them, or the one that is passed (`open_connections(…, metrics=registry)`). One
 - Each has the label `runtime`, the name in `[default.runtime]`; those of a connection have
   `connection` as well. Other labels take the values that are listed. No label ever holds an
   address, a message or a secret.
-- Counters are there from the start, with 0, so that `increase()` sees the first event. A new client
-  goes on counting where the old one was; only a reload that gives a connection another backend
-  begins those of its pool anew.
+- Counters are there from the start, with 0, so that `increase()` sees the first event, unless it
+  comes before the first scrape. A new client goes on counting where the old one was; only a reload
+  that gives a connection another backend begins those of its pool anew.
 - Buckets, in seconds: {_listed(BUCKETS)}. Those of checkouts: {_listed(CHECKOUT_BUCKETS)}.
 
 Dashboards and alerts made of them are in `grafana/`, and what to do about an alert is in

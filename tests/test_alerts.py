@@ -286,10 +286,24 @@ def test_a_restart_is_told_at_once_and_forgotten_after_a_quarter_of_an_hour(tria
     )
 
 
+def test_what_crashed_before_its_first_scrape_is_told(trial: Trial) -> None:
+    """A hook that a deploy has broken uses its budget up within milliseconds."""
+    name = 'moorings_supervisor_restarts_total{supervisor="moorings",reason="crash"}'
+    born = Instance("." * 5 + "r" * 40, extra={name: [5.0] * 45})
+    labels = {"job": "worker", "runtime": "moorings", "supervisor": "moorings"} | TICKET
+    trial.run([born], "SupervisorRestarting", {4: [], 5: [labels], 19: [labels], 21: []})
+
+
+def test_restarts_of_long_ago_are_not_told_again_after_a_lost_scrape(trial: Trial) -> None:
+    name = 'moorings_supervisor_restarts_total{supervisor="moorings",reason="crash"}'
+    crashed = Instance("r" * 25 + "-" + "r" * 34, extra={name: [3.0] * 60})
+    trial.run([crashed], "SupervisorRestarting", {m: [] for m in range(21, 60)})
+
+
 def test_an_outage_restarts_nothing(trial: Trial) -> None:
     name = 'moorings_supervisor_restarts_total{supervisor="moorings",reason="crash"}'
-    down = Instance("r" * 10 + "f" * 30, extra={name: [3.0] * 40})  # of before
-    trial.run([down], "SupervisorRestarting", {m: [] for m in range(40)})
+    down = Instance("r" * 25 + "f" * 30, extra={name: [3.0] * 55})  # of before
+    trial.run([down], "SupervisorRestarting", {m: [] for m in range(21, 55)})
 
 
 # -- ReadyButStale
