@@ -98,7 +98,8 @@ class MongoMonitor(ServerHeartbeatListener, ConnectionPoolListener):
     def statistics(self) -> PoolStatistics:
         """A consistent snapshot, from any thread."""
         with self._lock:
-            return PoolStatistics(self._open - self._in_use, self._in_use)
+            # A call that is cancelled while it gives its connection back is never told of.
+            return PoolStatistics(max(self._open - self._in_use, 0), self._in_use)
 
     def when_idle(self, call: Callable[[], object]) -> None:
         """Call `call` once no call has a connection: now, or from a driver's thread."""

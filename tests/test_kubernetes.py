@@ -117,7 +117,7 @@ def test_an_election_is_no_outage() -> None:
     """Twelve seconds, by default; and a probe that fails once is no reason for anything."""
     probe = WORKER["readinessProbe"]
     assert probe["failureThreshold"] == 3
-    assert probe["failureThreshold"] * probe["periodSeconds"] > 12
+    assert (probe["failureThreshold"] - 1) * probe["periodSeconds"] > 12  # wherever it begins
     assert WORKER["livenessProbe"]["failureThreshold"] == 3
 
 

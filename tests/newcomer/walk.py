@@ -113,6 +113,10 @@ def _look_around(page: Transcript, environ: dict[str, str]) -> None:
 def _make_a_program(page: Transcript) -> None:
     page.say("## A program of one's own")
     page.say(f"A MongoDB server listens at {SERVER}, without a password.")
+    page.say(
+        "`. .venv/bin/activate` makes `moorings` known to the shell. What follows was written to a "
+        "pipe: on a terminal `run` shows a live table, and logs lines for people."
+    )
     settings = next(s for s in snippets("start", "toml") if "mongodb://" in s.text)
     page.file("settings.toml", "toml", settings.text)
     worker = next(s for s in snippets("start", "python") if s.file == "worker.py")
