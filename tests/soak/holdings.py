@@ -34,6 +34,11 @@ class Holdings:
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
 
+    def larger(self, other: Holdings) -> Holdings:
+        """Of each the larger number."""
+        mine, others = self.as_dict(), other.as_dict()
+        return Holdings(**{name: max(mine[name], others[name]) for name in mine})
+
 
 def count() -> Holdings:
     """Count, after what is garbage has gone."""
