@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 """Where the program `moorings` is, which shells look for on PATH."""
 
-SOON = 0.3
-"""How long a press of a key may take, in seconds of the processor's time."""
-
 SETTINGS = """
 [default.database.documents.orders]
 backend = "local"
@@ -125,19 +122,20 @@ def test_it_imports_neither_models_nor_drivers(run: Any) -> None:
     assert run(sys.executable, "-c", code).split() == []
 
 
-def test_a_press_of_a_key_takes_no_time_to_speak_of(run: Any) -> None:
-    """In the processor's time, and the best of several: what else the machine does is not ours."""
+def test_a_press_of_a_key_costs_little_more_than_its_library(run: Any) -> None:
+    """Beside the import of typer, in the processor's time, and the best of several."""
 
-    def spent() -> float:
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
+    def spent(*command: str, **environ: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run(*command, **environ)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    best = math.inf
-    for _ in range(3):
-        before = spent()
-        run(str(BIN / "moorings"), **asked("check", "o"))
-        best = min(best, spent() - before)
-    assert best < SOON
+    ours = library = math.inf
+    for _ in range(3):  # in turns: a machine that is busy is so for both
+        ours = min(ours, spent(str(BIN / "moorings"), **asked("check", "o")))
+        library = min(library, spent(sys.executable, "-c", "import typer"))
+    assert ours < 5 * library
 
 
 # -- in the shells themselves
