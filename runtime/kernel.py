@@ -1,7 +1,8 @@
 """What the connections of one manager share: timers, observers, limits, and their supervisor.
 
 The kernel is always trio. `running` (lifecycle.py) holds the order in which its parts start
-and stop.
+and stop. What could have a room of its own has one (timers, closing, rotation, announcer,
+endpoint, resolver); what is left is one class because each part of it reads the others' state.
 """
 
 from __future__ import annotations

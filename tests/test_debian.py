@@ -10,7 +10,8 @@ pytestmark = pytest.mark.operators
 
 
 @pytest.mark.parametrize(
-    "program", ["prometheus", "promtool", "chromium", "chromedriver", "zsh", "fish"]
+    "program",
+    ["prometheus", "promtool", "chromium", "chromedriver", "zsh", "fish", "systemd-analyze"],
 )
 def test_the_program_is_installed(program: str) -> None:
     """It says its version: on the PATH, with every library that it loads."""

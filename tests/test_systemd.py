@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -91,9 +90,6 @@ def systemd(request: pytest.FixtureRequest) -> Iterator[NotifySocket]:
 
 
 on_a_path = pytest.mark.parametrize("systemd", ["path"], indirect=True)
-has_systemd = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="systemd is not installed"
-)
 on_each_host = pytest.mark.parametrize(
     "host", ["trio", pytest.param("asyncio", marks=pytest.mark.slow)]
 )
@@ -286,13 +282,19 @@ def test_an_address_of_another_kind_is_a_line_of_the_log(
     assert "NOTIFY_SOCKET" in caplog.text
 
 
-def test_what_a_full_queue_does_not_take_is_sent_later(systemd: NotifySocket) -> None:
-    """systemd may be busy for a moment: READY must not be lost for it."""
+def ready_behind_a_full_queue(systemd: NotifySocket) -> tuple[Notifier, int]:
+    """A notifier whose READY=1 waits, and how many messages of its the queue holds."""
     notifier = Notifier(systemd.address)
     queue = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 1
     for number in range(queue):
         notifier.send(f"STATUS={number}")
     notifier.send("READY=1")
+    return notifier, queue
+
+
+def test_what_a_full_queue_does_not_take_is_sent_later(systemd: NotifySocket) -> None:
+    """systemd may be busy for a moment: READY must not be lost for it."""
+    notifier, queue = ready_behind_a_full_queue(systemd)
     assert [systemd.receive()["STATUS"] for _ in range(queue)] == [str(n) for n in range(queue)]
     with pytest.raises(TimeoutError):
         systemd.receive(0.01)
@@ -302,11 +304,7 @@ def test_what_a_full_queue_does_not_take_is_sent_later(systemd: NotifySocket) ->
 
 def test_news_that_pass_never_push_out_what_counts(systemd: NotifySocket) -> None:
     """A manager that is busy while connections come and go learns of READY all the same."""
-    notifier = Notifier(systemd.address)
-    queue = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 1
-    for number in range(queue):
-        notifier.send(f"STATUS={number}")
-    notifier.send("READY=1")
+    notifier, queue = ready_behind_a_full_queue(systemd)
     for number in range(100):
         notifier.send(f"STATUS={number}")
     for _ in range(queue):
@@ -397,7 +395,7 @@ async def test_a_credential_is_where_the_unit_says(tmp_path: Path) -> None:
     assert found.get_secret_value() == "s3cret"
 
 
-@has_systemd
+@pytest.mark.operators
 @pytest.mark.parametrize("text", [UNIT.read_text(), with_credentials()], ids=["plain", "secrets"])
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path, text: str) -> None:
     unit = tmp_path / UNIT.name
@@ -415,7 +413,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path, text: str) ->
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@has_systemd
+@pytest.mark.operators
 def test_the_unit_is_as_confined_as_systemd_can_tell() -> None:
     """Exposure at most 1.5 of 10, which is "OK" at 4.9."""
     done = subprocess.run(
