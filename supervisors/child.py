@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -13,12 +14,16 @@ from .spec import ChildState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from .backoff import Backoff
     from .spec import ChildSpec
 
 NOT_STARTED: Any = object()
 """The value of a child that has not said `started` yet."""
+
+UNCANCELLED = nullcontext()
+"""Stands where the scope would be of a child that is asked to end."""
 
 
 class Starting:
@@ -115,12 +120,28 @@ class Child:
         self._scope: trio.CancelScope | None = None
         self._told = told  # the supervisor's ear for `started`, if anybody watches it
 
-    def new_scope(self) -> trio.CancelScope:
-        """The scope of a new task: a cancelled one cannot be used again."""
+    def new_scope(self) -> AbstractContextManager[object]:
+        """What cancels a new task: a scope can be used once. None for one that can be asked."""
+        if self.spec.ask is not None:
+            return UNCANCELLED
         self._scope = trio.CancelScope()
         if self.state is ChildState.STOPPING:
             self._scope.cancel()
         return self._scope
+
+    def was_cancelled(self) -> bool:
+        """Whether it let the cancellation of its scope through."""
+        return self._scope is not None and self._scope.cancelled_caught
+
+    def begin(self) -> bool:
+        """Be about to run, unless it was stopped: before it ran, or between two incarnations."""
+        if self.state is ChildState.STOPPING:
+            return False
+        self.error = None
+        self.runs = True
+        if self.spec.backoff is not None:
+            self.began_at = trio.current_time()
+        return True
 
     def started(self, value: Any = None, /) -> None:
         """Say that this incarnation is up (called by `run`; a second call changes nothing)."""
@@ -137,6 +158,12 @@ class Child:
             starting.over.set()
         if self._told is not None:
             self._told(self)
+
+    def over(self) -> None:
+        """Its `run` is over; its task may not be."""
+        self.runs = False
+        if self.spec.backoff is not None:
+            self.lived = trio.current_time() - self.began_at
 
     def stop(self) -> None:
         """Make the task end: ask it if it can be asked, else cancel it."""

@@ -91,8 +91,7 @@ class Runner:
         child.value = NOT_STARTED
         child.error = None
         self.active += 1
-        run = self._run_cancellable if child.spec.ask is None else self._incarnations
-        self.nursery.start_soon(run, child, name=child.spec.id)
+        self.nursery.start_soon(self._run, child, name=child.spec.id)
 
     async def start(self, child: Child, *, keep: bool = True) -> Any:
         """Run a child that is not running; wait until it says `started`, and give its value.
@@ -128,48 +127,33 @@ class Runner:
 
     # -- tasks --------------------------------------------------------------------------------
 
-    async def _run_cancellable(self, child: Child) -> None:
-        """The task of a child that cannot be asked to end."""
+    async def _run(self, child: Child) -> None:
+        """The task of a child: incarnation after incarnation, until policy or a command ends them.
+
+        One frame for both kinds of children: each more is paid for by every child.
+        """
+        child.task = trio.lowlevel.current_task()
         try:
-            with child.new_scope() as scope:
-                await self._incarnations(child)
-            if scope.cancelled_caught:
+            with child.new_scope():
+                while child.begin():
+                    try:
+                        await child.spec.run(task_status=child)
+                    except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
+                        child.error = error
+                    child.over()
+                    if not self._after_end(child, child.error):
+                        break
+                    if child.hot:
+                        await self._let_others(child)
+                        if self.stopping:
+                            break
+            if child.was_cancelled():
                 self._tell_ended(child, stopping=True)
         except Exception as error:  # noqa: BLE001 - a child's nursery raised it beside our Cancelled
             child.error = error
             self._tell_ended(child, stopping=True)
         finally:
             self._gone(child)
-
-    async def _incarnations(self, child: Child) -> None:
-        """Incarnation after incarnation, until policy or a command ends them.
-
-        The whole task of a child that ends when it is asked to: one frame less for each of many.
-        """
-        child.task = trio.lowlevel.current_task()
-        run = child.spec.run
-        try:
-            while child.state is not ChildState.STOPPING:  # asked before it ran, or between two
-                child.error = None
-                child.runs = True
-                if child.spec.backoff is not None:
-                    child.began_at = trio.current_time()
-                try:
-                    await run(task_status=child)
-                except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
-                    child.error = error
-                child.runs = False
-                if child.spec.backoff is not None:
-                    child.lived = trio.current_time() - child.began_at
-                if not self._after_end(child, child.error):
-                    return
-                if child.hot:
-                    await self._let_others(child)
-                    if self.stopping:
-                        return
-        finally:
-            if child.spec.ask is not None:  # the others are gone once their scope is behind them
-                self._gone(child)
 
     async def _let_others(self, child: Child) -> None:
         """Wait out the backoff; without one, let the others run.

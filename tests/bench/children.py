@@ -1,6 +1,7 @@
 """Supervisors alone: children are started, one crashes, all crash at once, all are stopped.
 
 The floor is bare trio, a task and an event per child, whose crash is caught within the child.
+`scopes` is that floor with a cancel scope each: without one, no child can be stopped alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .clock import alternate, clock
 from .contestants import Boom, mode_streaming, restart_some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from moorings.supervisors import TaskStatus
 
@@ -47,6 +48,7 @@ def run(report: Report) -> None:
         contestants: dict[str, Callable[[], dict[str, float]]] = {
             "floor": partial(_floor, n),
             "floor again": partial(_floor, n),
+            "scopes": partial(_scopes, n),
             "ours": partial(_supervised, n),
         }
         if n <= MODE_UP_TO:
@@ -54,7 +56,12 @@ def run(report: Report) -> None:
         best = alternate(contestants, rounds)
         floor, ours = best["floor"], best["ours"]
         restarts[n] = ours["restart"]
-        peers = {"noise": best["floor again"], "mode": best.get("mode", {}), "OTP": _otp(n, rounds)}
+        peers = {
+            "noise": best["floor again"],
+            "scopes": best["scopes"],
+            "mode": best.get("mode", {}),
+            "OTP": _otp(n, rounds),
+        }
         for figure, bound in BOUNDS.items():
             others = [
                 f"{name} {figures[figure] / floor[figure]:.2f}"
@@ -97,6 +104,11 @@ class _Child:
             except Boom:
                 pass
 
+    async def run_in_scope(self) -> None:
+        """The same in a scope of its own, by which it could be stopped alone."""
+        with trio.CancelScope():
+            await self.run_for_ever()
+
     async def _wait_for_crash(self) -> None:
         self.ready.set()
         self.task = trio.lowlevel.current_task()
@@ -131,12 +143,20 @@ async def _wait_ready(children: Sequence[_Child]) -> None:
 
 
 def _floor(n: int) -> dict[str, float]:
+    return _bare(n, _Child.run_for_ever)
+
+
+def _scopes(n: int) -> dict[str, float]:
+    return _bare(n, _Child.run_in_scope)
+
+
+def _bare(n: int, run: Callable[[_Child], Awaitable[object]]) -> dict[str, float]:
     async def main() -> dict[str, float]:
         began = clock()
         children = [_Child() for _ in range(n)]
         async with trio.open_nursery() as nursery:
             for child in children:
-                nursery.start_soon(child.run_for_ever)
+                nursery.start_soon(run, child)
             figures = await _lived(children, began)
             stopped = clock()
             nursery.cancel_scope.cancel()
