@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 RETRY = 1.0
 """How long to wait before a program that is gone is asked again, in seconds."""
+LIVED = 5.0
+"""A stream that broke off is followed by the next at once if it lived so long, in seconds.
+Something on the way that cuts each of them off after its snapshot would make a busy loop of it."""
+LONGEST = 10.0
+"""How long it takes at most until the next after one that lived shorter, in seconds: from `RETRY`
+on, twice as long each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class Follower:
         self._heard = False
         self._gone = False
         self._wait = 0.0
+        self._patience = RETRY
 
     def changes(self) -> Iterator[Change]:
         """What there is, then every change, for ever.
@@ -83,12 +90,12 @@ class Follower:
 
     def _until_it_breaks_off(self) -> Generator[Change, None, str | None]:
         """One stream; returns why the program is gone, if it is."""
-        silent = True
+        silent, began = True, time.monotonic()
         self._wait = RETRY
         try:
             for kind, data in events(self._url, self._polling):
                 if kind == "end":
-                    self._wait = data["retry"]
+                    self._wait, self._patience = data["retry"], RETRY
                     return _GONE.get(data["why"])
                 if self._gone:
                     yield Back(data["now"])
@@ -100,8 +107,15 @@ class Follower:
             return str(error)
         if silent:
             return "its answer is empty"
-        self._wait = 0.0  # a proxy's bound, or the end: the next try tells
+        self._broke_off(time.monotonic() - began)
         return None
+
+    def _broke_off(self, lived: float) -> None:
+        """It did so in the middle: a proxy's bound, or the program's end; the next try tells."""
+        if lived >= LIVED:
+            self._wait, self._patience = 0.0, RETRY
+        else:
+            self._wait, self._patience = self._patience, min(self._patience * 2, LONGEST)
 
     def _told(self, kind: str, data: dict[str, Any]) -> Iterator[Change]:
         now, rows = data["now"], data.get("connections", [])

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 pytest_plugins = [
     "asyncio_fixtures",
     "browser",
+    "cutting",
     "family",
     "fault_fixtures",
     "mongod_fixtures",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from cutting import Cutting
     from processes import Call, Program, Start
 
 LOCAL = '[default.database.documents.main]\nbackend = "local"\n'
@@ -150,9 +151,13 @@ def test_an_answer_that_breaks_off_is_69(call: Call, served: bytes, why: str) ->
 
 
 class Script:
-    """What a program would tell: streams of events, one after another, or an error."""
+    """What a program would tell: streams of events, one after another, or an error.
 
-    def __init__(self, *streams: Any) -> None:
+    A number among the events is how long it takes to the next, in seconds.
+    """
+
+    def __init__(self, clock: Clock, *streams: Any) -> None:
+        self.clock = clock
         self.streams = list(streams)
 
     def events(self, url: str, polling: object) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -161,7 +166,11 @@ class Script:
         stream = self.streams.pop(0)
         if isinstance(stream, Exception):
             raise stream
-        yield from stream
+        for event in stream:
+            if isinstance(event, float):
+                self.clock.now += event
+            else:
+                yield event
 
 
 class Over(Exception):
@@ -180,19 +189,36 @@ HEARTBEAT = ("heartbeat", {"now": 2.0})
 REFUSED = asking.UnansweredError("refused")
 
 
+class Clock:
+    """Time as the follower sees it: it passes while it waits, and while a stream lives."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.waits: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return 1.0
+
+
 @pytest.fixture
 def followed(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The changes of a scripted program, and how long was waited between its streams."""
 
     def follow(*streams: Any) -> tuple[list[Any], list[float]]:
-        waits: list[float] = []
-        monkeypatch.setattr(following, "events", Script(*streams).events)
-        monkeypatch.setattr(following.time, "sleep", waits.append)
+        clock = Clock()
+        monkeypatch.setattr(following, "events", Script(clock, *streams).events)
+        monkeypatch.setattr(following, "time", clock)
         changes = []
         with pytest.raises(Over):
             for change in Follower("http://x", lambda: None).changes():
                 changes.append(change)  # noqa: PERF402 - they are kept when it raises
-        return changes, waits
+        return changes, clock.waits
 
     return follow
 
@@ -202,7 +228,9 @@ def told(*names: str) -> list[Told]:
 
 
 def test_a_program_that_is_gone_and_back_tells_all_it_has_again(followed: Any) -> None:
-    changes, waits = followed([snapshot("a", "b")], REFUSED, REFUSED, [snapshot("a"), HEARTBEAT])
+    changes, waits = followed(
+        [snapshot("a", "b"), 9.0], REFUSED, REFUSED, [snapshot("a"), HEARTBEAT, 9.0]
+    )
     gone = changes.pop(2)
     assert (type(gone), gone.why) == (Gone, "refused")
     assert changes == [*told("a", "b"), Back(1.0), *told("a")]
@@ -216,7 +244,7 @@ def test_what_a_reload_removed_is_told(followed: Any) -> None:
 
 @pytest.mark.parametrize("why", ["renewed", "busy"])
 def test_a_stream_that_ends_for_the_readers_sake_is_no_end(followed: Any, why: str) -> None:
-    changes, waits = followed([snapshot("a"), end(why)], [snapshot("a")])
+    changes, waits = followed([snapshot("a"), end(why)], [snapshot("a"), 9.0])
     assert changes == told("a") * 2
     assert waits == [0.5, 0.0]
 
@@ -230,13 +258,21 @@ def test_an_end_in_order_is_told_as_such_once(followed: Any, why: str, said: str
 
 
 def test_empty_answers_are_not_asked_for_in_a_frenzy(followed: Any) -> None:
-    changes, waits = followed([snapshot("a")], [], [], [])
+    changes, waits = followed([snapshot("a"), 9.0], [], [], [])
     assert changes[-1].why == "its answer is empty"
     assert waits == [0.0, 1.0, 1.0, 1.0]
 
 
+def test_streams_that_are_cut_off_young_are_not_asked_for_in_a_frenzy(followed: Any) -> None:
+    """Nor do they mean that the program is gone; one that lives, or ends in order, resets it."""
+    young, old = [snapshot("a"), 0.1], [snapshot("a"), 2.0, HEARTBEAT, 4.0]
+    changes, waits = followed(*[young] * 6, old, *[young] * 2, [snapshot("a"), end("busy")], young)
+    assert changes == told("a") * 11
+    assert waits == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 0.0, 1.0, 2.0, 0.5, 1.0]
+
+
 def test_one_that_never_answered_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "events", Script(REFUSED).events)
+    monkeypatch.setattr(following, "events", Script(Clock(), REFUSED).events)
     with pytest.raises(asking.UnansweredError):
         next(Follower("http://x", lambda: None).changes())
 
@@ -284,6 +320,18 @@ def test_in_a_pipe_every_change_is_a_line(flaky: Any, start: Start) -> None:
     assert "Traceback" not in watch.stderr
     stamped = [line.split("  ") for line in watch.stdout.splitlines()]
     assert {line[1] for line in stamped} == {"main"}
+
+
+def test_behind_a_proxy_that_cuts_every_stream_it_asks_slower_and_slower(
+    flaky: Any, start: Start, cutting: Callable[[str], Cutting]
+) -> None:
+    """And goes on telling what there is."""
+    proxy = cutting(flaky().url())
+    watch = start("status", "--watch", "--url", proxy.url)
+    first, second, third = proxy.until_streams(3)
+    assert second - first > following.RETRY * 0.9
+    assert third - second > following.RETRY * 1.9
+    watch.said("main  ready")
 
 
 @pytest.mark.slow

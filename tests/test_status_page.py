@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from browser import Browser
+    from cutting import Cutting
     from mongod import MongodFactory
     from processes import Program, Start
 
@@ -179,6 +180,23 @@ def test_a_program_that_freezes_and_thaws(browser: Browser, run: Any) -> None:
     program.signal(signal.SIGCONT)
     browser.shows("#link", "Live")
     assert browser.text("#gone") == ""
+
+
+def test_behind_a_proxy_that_cuts_every_stream_it_asks_slower_and_slower(
+    browser: Browser, run: Any, cutting: Callable[[str], Cutting]
+) -> None:
+    """It says so, and shows what it is told; with none that is cut, it is live again."""
+    program = run()
+    proxy = cutting(program.url())
+    browser.open(proxy.url + "/")
+    first, second, third = proxy.until_streams(3)
+    assert second - first > 0.9
+    assert third - second > 1.9
+    browser.shows("#link", "Again in 4 s (it was cut off)")
+    program.signal(REFUSE)
+    browser.shows(row("flaky"), "refused")
+    proxy.cuts = False
+    browser.shows("#link", "Live")
 
 
 def test_a_program_that_stops_in_order_is_said_to_have(browser: Browser, run: Any) -> None:

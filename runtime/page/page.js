@@ -3,6 +3,8 @@
 (() => {
   const SILENCE = 5000; // no event for so long (ms): the server hangs, or the way to it
   const AGAIN = 1000; // between two tries to reach it
+  const LIVED = 5000; // a stream that lived so long and breaks is followed by the next at once
+  const LONGEST = 10000; // else from AGAIN on, twice as long each time, up to this
   const GLYPHS = { init: "○", connecting: "◐", ready: "✓", failed: "✕", stopped: "■" };
   const MOST_NAMED = 5;
   const DEPTH = Number(document.body.dataset.depth);
@@ -17,6 +19,7 @@
   let ahead = 0; // how much this clock is ahead of the server's, in seconds
   let silence = 0;
   let retry = 0;
+  let patience = AGAIN;
   let heardAt = null;
   let goneSince = null;
 
@@ -236,24 +239,37 @@
 
   function ended(event) {
     const { why, retry: seconds } = JSON.parse(event.data);
+    patience = AGAIN;
     if (why === "busy") link("live", `Every ${seconds} s (too many readers for more)`);
     else if (why !== "renewed") gone("The program has stopped.");
     reopen(seconds * 1000);
+  }
+
+  // In the middle: it may be a proxy's bound, and the next try tells. Not at once where it lived
+  // briefly: something on the way that cuts each of them off would make a busy loop of it.
+  function brokeOff(lived) {
+    const wait = lived < LIVED ? patience : 0;
+    patience = wait ? Math.min(patience * 2, LONGEST) : AGAIN;
+    link("none", wait ? `Again in ${wait / 1000} s (it was cut off)` : "Reconnecting…");
+    reopen(wait);
   }
 
   function open() {
     close();
     source = new EventSource(url);
     let first = true;
+    const began = performance.now();
     source.addEventListener("snapshot", (event) => { first = false; heard(event, snapshot); });
     source.addEventListener("update", (event) => heard(event, update));
     source.addEventListener("heartbeat", (event) => heard(event, null));
     source.addEventListener("end", ended);
     source.onerror = () => {
-      // The first time a stream breaks, it may be a proxy's bound: the next try tells.
-      if (first) gone("The program does not answer.");
-      else link("none", "Reconnecting…");
-      reopen(first ? AGAIN : 0);
+      if (first) {
+        gone("The program does not answer.");
+        reopen(AGAIN);
+      } else {
+        brokeOff(performance.now() - began);
+      }
     };
     listen();
   }
