@@ -19,6 +19,7 @@ from .recordings import (
 )
 from .rules import CRITICAL, WARNING, Alert
 
+_AUTH: Final = '="auth"'
 _CONNECTION: Final = "{{ $labels.connection }} ({{ $labels.job }})"
 
 # Which reasons its instances give: what the runbook's section goes on from.
@@ -27,6 +28,25 @@ _REASONS: Final = (
     '(moorings_connection_failure_reason{job=%q,connection=%q}) > 0" '
     "$labels.job $labels.connection | query }} {{ .Labels.reason }}{{ end }}"
 )
+
+
+def _refused(reason: str) -> str:
+    # For more than an interval of the probes', by default: a second one was refused as well. And
+    # no count of refusals within a window, of which there are too few where the interval is long.
+    return f"min_over_time(moorings_connection_probe_refused{{reason{reason}}}[6m])"
+
+
+def _fresh_connections_refused(reason: str, severity: str) -> Alert:
+    # What is down for such a reason is ConnectionDown's, or PartiallyDown's.
+    return Alert(
+        "FreshConnectionsRefused",
+        f"max by (job, connection, reason) ({_refused(reason)}) > 0\n",
+        "5m",
+        severity,
+        f"{_CONNECTION} gets no new connections: {{{{ $labels.reason }}}}",
+        "Connections that were opened before go on working; none that is opened now does, and the "
+        "next restart or election needs them.",
+    )
 
 
 def _required(required: str) -> str:
@@ -123,18 +143,19 @@ ALERTS: Final = (
     Alert(
         "AuthenticationFailing",
         # Pings stay green after a password has changed, on connections that were opened before:
-        # probes, one every five minutes, do not. One that fails is how a rotation is noticed.
+        # probes do not.
         "max by (job, connection) "
         '(last_over_time(moorings_connection_failure_reason{reason="auth"}[3m])) > 0\n'
         "or\n"
-        "max by (job, connection) "
-        '(increase(moorings_connection_probe_failures_total{reason="auth"}[15m])) >= 2\n',
+        f"max by (job, connection) ({_refused(_AUTH)}) > 0\n",
         "5m",
         CRITICAL,
         f"{_CONNECTION} is refused: its credentials are wrong",
         "The server does not accept this login. Connections that were opened before a password "
         "was changed go on working; none that is opened now does.",
     ),
+    _fresh_connections_refused('=~"tls|config|secret"', CRITICAL),
+    _fresh_connections_refused('!~"auth|tls|config|secret"', WARNING),
     Alert(
         "SupervisorRestarting",
         # What crashes at its start has used its budget up before it is scraped for the first time:

@@ -22,6 +22,7 @@ from .readings import (
     observed,
     ping_failures,
     probe_failures,
+    probe_refused,
     restart_limit,
     restarts,
     stale_bound,
@@ -122,6 +123,13 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
         "Fresh connections of a ready connection that failed, by reason.",
         probe_failures,
         enumerated("_total", "reason", FailureReason),
+    ),
+    Family(
+        f"{_CONNECTION}probe_refused",
+        GAUGE,
+        "1 for the reason that a ready connection gets no fresh ones for, until one is accepted.",
+        probe_refused,
+        enumerated("", "reason", FailureReason),
     ),
     Family(
         f"{_CONNECTION}rotations",

@@ -76,6 +76,7 @@ class Measurements:
         "ping_seconds",
         "pings",
         "probe_failures",
+        "probe_refused",
         "probes",
         "retry_delay",
         "rotation_failures",
@@ -96,6 +97,7 @@ class Measurements:
         self.close_timeouts = 0
         self.probes = 0
         self.probe_failures: dict[FailureReason, int] | None = None
+        self.probe_refused: FailureReason | None = None
         self.rotations = 0
         self.rotation_failures = 0
 
@@ -113,6 +115,10 @@ class Measurements:
         self.probes += 1
         if failure is not None:
             self.probe_failures = _one_more(self.probe_failures, failure)
+        refused = self.probe_refused
+        # What only a person mends is not undone by a probe that was lost on its way.
+        if failure is None or failure.needs_human or refused is None or not refused.needs_human:
+            self.probe_refused = failure
 
 
 def _one_more(

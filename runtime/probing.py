@@ -32,7 +32,15 @@ JITTER = 0.1
 
 
 def schedule_probe(actor: Actor) -> None:
-    """Let the next probe come an interval from now; never, where there is none."""
+    """Let the next probe come an interval from now; never, where there is none.
+
+    What the last one has found is over: it was another client's, or a login has succeeded since.
+    """
+    actor.connection.measurements.probe_refused = None
+    _plan(actor)
+
+
+def _plan(actor: Actor) -> None:
     interval = actor.connection.settings.health.probe_interval
     if interval == 0 or type(actor.connection.provider).probe is DocumentsDatabaseBase.probe:
         actor.probe_at = math.inf
@@ -44,7 +52,7 @@ def begin_probe(actor: Actor, client: Client) -> None:
     """Probe beside all else; the kernel owns the task."""
     if actor.probing:
         return  # it waits, or hangs: more of them would take the slots of those who reconnect
-    schedule_probe(actor)
+    _plan(actor)
     actor.probing = True
     actor.kernel.spawn(_one_probe, actor, client)
 

@@ -62,6 +62,14 @@ def probe_failures(connection: Connection) -> Sequence[float]:
     return _by_reason(connection.measurements.probe_failures)
 
 
+def probe_refused(connection: Connection) -> Sequence[float]:
+    """1 for the `FailureReason` of the last probes, if there is one; who is down has another."""
+    reason = connection.measurements.probe_refused
+    if reason is None or not connection.is_ready():
+        return _NO_FAILURES
+    return [float(r is reason) for r in FailureReason]
+
+
 def _by_reason(failures: Mapping[FailureReason, int] | None) -> Sequence[float]:
     return _NO_FAILURES if failures is None else [failures.get(r, 0) for r in FailureReason]
 

@@ -96,6 +96,16 @@ WORDS = {
             "password was changed go on working; none that is opened now does."
         ),
     ),
+    "FreshConnectionsRefused": (
+        [showing('moorings_connection_probe_refused{reason="tls"}', 0, 1)],
+        30,
+        MAIN | PAGE | {"reason": "tls"},
+        "main (worker) gets no new connections: tls",
+        (
+            "Connections that were opened before go on working; none that is opened now does, and "
+            "the next restart or election needs them."
+        ),
+    ),
     "SupervisorRestarting": (
         [showing('moorings_supervisor_restarts_total{supervisor="root",reason="crash"}', 0, 0, 1)],
         3,

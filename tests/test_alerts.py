@@ -41,6 +41,13 @@ def rising(values: str, **steps: float) -> list[float]:
     return found
 
 
+def refused(since: int, until: int, reason: str) -> Instance:
+    """Ready for fifty minutes; its fresh connections are refused during some of them."""
+    values = [float(since <= minute < until) for minute in range(50)]
+    gauge = f'moorings_connection_probe_refused{{reason="{reason}"}}'
+    return Instance("r" * 50, extra={gauge: values})
+
+
 def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
     assert "SUCCESS" in promtool("check", "rules", RULES)
 
@@ -248,28 +255,60 @@ def test_a_refused_login_pages_after_five_minutes_until_it_is_mended(trial: Tria
 
 def test_probes_that_keep_being_refused_page_while_pings_are_green(trial: Trial) -> None:
     """Connections that were opened before the password changed hide it from pings."""
-    failures = "...p....p....p....p" + "." * 30
-    name = 'moorings_connection_probe_failures_total{reason="auth"}'
-    extra = {name: rising(failures, p=1)}
     trial.run(
-        [Instance("r" * len(failures), extra=extra)],
+        [refused(3, 30, "auth"), Instance("r" * 50, name="well")],
         "AuthenticationFailing",
-        {8: [], 12: [], 13: [MAIN | PAGE], 25: [MAIN | PAGE], 30: [], 40: []},
+        # Six minutes until it counts, five until it is said.
+        {13: [], 14: [MAIN | PAGE], 29: [MAIN | PAGE], 30: [], 49: []},
     )
 
 
 def test_the_one_probe_that_notices_a_rotation_pages_nobody(trial: Trial) -> None:
-    extra = {
-        'moorings_connection_probe_failures_total{reason="auth"}': rising("..p" + "." * 27, p=1)
-    }
-    trial.run(
-        [Instance("r" * 30, extra=extra)], "AuthenticationFailing", {m: [] for m in range(30)}
-    )
+    trial.silent([refused(3, 4, "auth")])
+
+
+@pytest.mark.parametrize("reason", ["auth", "tls"])
+def test_a_probe_that_is_refused_once_pages_nobody(trial: Trial, reason: str) -> None:
+    """The next one, five minutes and a half later at most, is accepted."""
+    trial.silent([refused(3, 9, reason)])
 
 
 def test_outages_of_other_kinds_are_not_about_credentials(trial: Trial) -> None:
     down = Instance("r" * 5 + "f" * 25, reason="refused")
     trial.run([down], "AuthenticationFailing", {m: [] for m in range(30)})
+
+
+# -- FreshConnectionsRefused
+
+
+@pytest.mark.parametrize(
+    ("reason", "severity"),
+    [("tls", PAGE), ("config", PAGE), ("secret", PAGE), ("network", TICKET), ("timeout", TICKET)],
+)
+def test_fresh_connections_that_are_refused_are_told_although_the_open_ones_work(
+    trial: Trial, reason: str, severity: dict[str, str]
+) -> None:
+    """A page where only a person can mend it: a certificate that nobody vouches for any more."""
+    ill = refused(3, 30, reason)
+    firing = MAIN | severity | {"reason": reason}
+    trial.run(
+        [ill, Instance("r" * 50, name="well")],
+        "FreshConnectionsRefused",
+        {13: [], 14: [firing], 29: [firing], 30: [], 49: []},
+    )
+    trial.run([ill], "AuthenticationFailing", {m: [] for m in range(50)})
+
+
+def test_refused_logins_are_said_once(trial: Trial) -> None:
+    ill = refused(3, 30, "auth")
+    trial.run([ill], "FreshConnectionsRefused", {m: [] for m in range(50)})
+
+
+@pytest.mark.parametrize("lost", [5, 9, 12])
+def test_a_lost_scrape_does_not_hide_what_is_refused(trial: Trial, lost: int) -> None:
+    ill = refused(3, 30, "tls")
+    ill.minutes = ill.minutes[:lost] + "-" + ill.minutes[lost + 1 :]
+    trial.run([ill], "FreshConnectionsRefused", {14: [MAIN | PAGE | {"reason": "tls"}], 31: []})
 
 
 # -- SupervisorRestarting

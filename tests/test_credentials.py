@@ -271,6 +271,8 @@ def test_a_probe_finds_the_password_that_pooled_connections_hide(
             assert failures() == 0
             await in_thread(account.change_password)  # and nobody writes the file
             await until(lambda: failures() >= 2, "probes that are refused")
+            labels = {"runtime": "moorings", "connection": "main", "reason": "auth"}
+            assert metrics.get_sample_value("moorings_connection_probe_refused", labels) == 1
             assert main.is_ready()
             assert main.generation == 1
             database = await manager.get_database()

@@ -42,6 +42,7 @@ SPECIFIED = {
     "moorings_connection_stale_after_seconds": ("gauge", {*C}),
     "moorings_connection_probes": ("counter", {*C}),
     "moorings_connection_probe_failures": ("counter", {*C, "reason"}),
+    "moorings_connection_probe_refused": ("gauge", {*C, "reason"}),
     "moorings_connection_rotations": ("counter", {*C, "result"}),
     "moorings_connection_connect_attempts": ("counter", {*C, "result"}),
     "moorings_connection_connect_duration_seconds": ("histogram", {*C}),

@@ -104,11 +104,51 @@ async def test_a_refused_probe_is_told_once_and_changes_no_state(
         (said,) = warnings(caplog)
         assert f"fresh connections are refused ({reason}), while the open ones still work" in said
         assert counted(probed, "probe_failures_total", reason=reason) >= 8
+        assert counted(probed, "probe_refused", reason=reason) == 1
         assert probed.path() == ["start", "established"]
         assert len(probed["db"].clients) == 1
         probed["db"].from_now_on("probe")
         await trio.sleep(15)
         assert "fresh connections are accepted again" in caplog.text
+        assert counted(probed, "probe_refused", reason=reason) == 0
+
+
+async def test_what_is_refused_stays_so_until_one_is_accepted(
+    probed: World, autojump_clock: MockClock
+) -> None:
+    """Neither the next probe's beginning nor one that timed out says anything of that."""
+    async with probed.open(health=OFTEN) as manager:
+        await manager.get_database()
+        probed["db"].from_now_on("probe", probed.fail(FailureReason.TLS))
+        await trio.sleep(15)
+        probed["db"].from_now_on("probe", probed.hang())
+        for _ in range(40):
+            await trio.sleep(1)
+            assert counted(probed, "probe_refused", reason="tls") == 1
+        assert counted(probed, "probe_failures_total", reason="timeout") >= 2
+
+
+@pytest.mark.parametrize("what", ["lost", "stop", "restart", "reload"])
+async def test_what_is_refused_is_forgotten_with_what_it_was_about(
+    probed: World, autojump_clock: MockClock, what: str
+) -> None:
+    """A login that has succeeded since; a connection that nobody wants; probes that are no more."""
+    async with probed.open(health=OFTEN) as manager:
+        await manager.get_database()
+        probed["db"].from_now_on("probe", probed.fail(FailureReason.AUTH))
+        await trio.sleep(15)
+        assert counted(probed, "probe_refused", reason="auth") == 1
+        if what == "lost":
+            probed["db"].refuse()
+            probed["db"].client.tell(Signal.LOST)
+            await trio.sleep(3)
+            probed["db"].heal()
+            await manager.wait_ready()
+        elif what == "reload":
+            await manager.reload(probed.settings(health=OFTEN | {"probe_interval": 0}))
+        else:
+            await getattr(manager, what)("db")
+        assert counted(probed, "probe_refused", reason="auth") == 0
 
 
 async def test_a_network_that_fails_a_probe_is_left_to_the_pings(
@@ -120,6 +160,7 @@ async def test_a_network_that_fails_a_probe_is_left_to_the_pings(
         await trio.sleep(30)
         assert not warnings(caplog)
         assert counted(probed, "probe_failures_total", reason="network") >= 2
+        assert counted(probed, "probe_refused", reason="network") == 1
         assert probed.path() == ["start", "established"]
 
 

@@ -48,6 +48,7 @@ TABLE: dict[str, tuple[str, set[str]]] = {
     "moorings_connection_stale_after_seconds": ("gauge", OF_CONNECTION),
     "moorings_connection_probes": ("counter", OF_CONNECTION),
     "moorings_connection_probe_failures": ("counter", OF_CONNECTION | {"reason"}),
+    "moorings_connection_probe_refused": ("gauge", OF_CONNECTION | {"reason"}),
     "moorings_connection_rotations": ("counter", OF_CONNECTION | {"result"}),
     "moorings_connection_connect_attempts": ("counter", OF_CONNECTION | {"result"}),
     "moorings_connection_connect_duration_seconds": ("histogram", OF_CONNECTION),
