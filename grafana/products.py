@@ -6,7 +6,7 @@ from .alerts import ALERTS
 from .dashboards import BOARDS, dashboard_json
 from .metrics_page import page
 from .recordings import RECORDINGS
-from .rules import RUNBOOK, rules_yaml
+from .rules import RUNBOOK, rules_manifest, rules_yaml
 
 _MADE_BY = "# Made by `python -m moorings.grafana`: change grafana/alerts.py and its neighbours.\n"
 
@@ -21,5 +21,7 @@ def products(*, runbook: str = RUNBOOK) -> dict[str, str]:
     boards = {f"grafana/dashboards/{b.uid}.json": dashboard_json(b) for b in BOARDS}
     return {
         "grafana/rules/moorings.yml": rules(runbook=runbook),
+        "deploy/kubernetes/prometheusrule.yaml": _MADE_BY
+        + rules_manifest(RECORDINGS, ALERTS, runbook=runbook),
         "docs/metrics.md": page(),
     } | boards

@@ -75,10 +75,35 @@ def rules_yaml(
         runbook: the address of the runbook's page, to which an alert's anchor is added.
         scale: what durations are multiplied by, those within expressions included.
     """
+    return _yaml(_groups(recordings, alerts, runbook, scale))
+
+
+def rules_manifest(
+    recordings: Iterable[Recording], alerts: Iterable[Alert], *, runbook: str = RUNBOOK
+) -> str:
+    """The same rules for the Prometheus Operator, which loads no files: a PrometheusRule."""
+    metadata = {"name": "moorings", "labels": {"app.kubernetes.io/name": "moorings"}}
+    return _yaml(
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PrometheusRule",
+            "metadata": metadata,
+            "spec": _groups(recordings, alerts, runbook, 1.0),
+        }
+    )
+
+
+def _groups(
+    recordings: Iterable[Recording], alerts: Iterable[Alert], runbook: str, scale: float
+) -> dict[str, Any]:
     rules = [_recording(r, scale) for r in recordings]
     rules += [_alert(a, runbook, scale) for a in alerts]
     group = {"name": "moorings", "interval": scaled(INTERVAL, scale), "rules": rules}
-    return yaml.dump({"groups": [group]}, Dumper=_Dumper, sort_keys=False, width=100)
+    return {"groups": [group]}
+
+
+def _yaml(document: dict[str, Any]) -> str:
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100)
 
 
 def anchor(alert: str) -> str:

@@ -50,6 +50,42 @@ POD_MONITOR = {
     },
 }
 
+ANY_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+RULE = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["expr"],
+    "oneOf": [{"required": ["alert"]}, {"required": ["record"]}],
+    "properties": {
+        "alert": {"type": "string"},
+        "record": {"type": "string"},
+        "expr": {"type": "string"},
+        "for": {"type": "string", "pattern": r"^(0|[0-9]+(ms|s|m|h|d))$"},
+        "labels": ANY_TEXTS,
+        "annotations": ANY_TEXTS,
+    },
+}
+PROMETHEUS_RULE = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["groups"],
+    "properties": {
+        "groups": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["name", "rules"],
+                "properties": {
+                    "name": {"type": "string", "minLength": 1},
+                    "interval": DURATION,
+                    "rules": {"type": "array", "items": RULE},
+                },
+            },
+        }
+    },
+}
+
 WAITING = """
 import trio
 
@@ -77,7 +113,7 @@ def loaded() -> LoadedSettings:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("kind", sorted(MANIFESTS.keys() - {"PodMonitor"}))
+@pytest.mark.parametrize("kind", sorted(MANIFESTS.keys() - {"PodMonitor", "PrometheusRule"}))
 def test_kubernetes_takes_each_manifest(kind: str, version: str) -> None:
     kubernetes_validate.validate(MANIFESTS[kind], version, strict=True)
 
@@ -86,6 +122,14 @@ def test_the_operator_takes_the_pod_monitor() -> None:
     monitor = MANIFESTS["PodMonitor"]
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
     jsonschema.validate(monitor["spec"], POD_MONITOR)
+
+
+def test_the_operator_takes_the_rules_which_are_those_of_the_file() -> None:
+    manifest = MANIFESTS["PrometheusRule"]
+    assert manifest["apiVersion"] == "monitoring.coreos.com/v1"
+    jsonschema.validate(manifest["spec"], PROMETHEUS_RULE)
+    rules = FOLDER.parents[1] / "grafana" / "rules" / "moorings.yml"
+    assert manifest["spec"] == yaml.safe_load(rules.read_text())
 
 
 def test_all_of_them_speak_of_the_same_pods() -> None:
