@@ -11,14 +11,15 @@ from .queries import (
     ONE,
     RATE,
     STATE_MAPPINGS,
+    STOPPED_MAPPINGS,
     alert_number,
     quantile,
+    ready_share,
     state_number,
 )
 from .recordings import BUDGET, DOWN_RATIO, UNAVAILABLE_RATIO, budget_left, unavailable_over
 
 _NAMED: Final = "{{job}} {{connection}}"
-_READY: Final = f"avg by (job, connection) (moorings_connection_ready{{{ONE}}})"
 _SINCE: Final = (
     "max by (job, connection) "
     f"(time() - moorings_connection_state_change_timestamp_seconds{{{ONE}}})"
@@ -31,13 +32,15 @@ OVERVIEW: Final = (
         (
             Panel(
                 "Ready",
-                "The share of instances on which the connection may be used.",
-                (Query(_READY, _NAMED),),
+                "The share of instances on which the connection may be used. Those on which it was "
+                "stopped on purpose do not count, unless there are no others.",
+                (Query(ready_share(ONE), _NAMED),),
                 Kind.NUMBER,
                 unit="percentunit",
                 width=12,
                 height=6,
                 colours=((None, "red"), (0.5, "orange"), (1, "green")),
+                mappings=STOPPED_MAPPINGS,
                 zoom=True,
             ),
             Panel(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..runtime.state import State
+from .recordings import INSTANCE
 
 PROCESS: Final = 'job=~"$job", instance=~"$instance"'
 ONE: Final = f'{PROCESS}, connection=~"$connection"'
@@ -42,6 +43,19 @@ def state_number(selector: str) -> str:
         for number, state in enumerate(State)
     ]
     return f"max by (job, instance, connection) ({' or '.join(each)})"
+
+
+STOPPED_MAPPINGS: Final = (("-1", str(State.STOPPED), _COLOURS[State.STOPPED]),)
+
+
+def ready_share(selector: str) -> str:
+    """On which share of the instances that want it a connection is ready; -1 where none does.
+
+    `STOPPED_MAPPINGS` name that: who was stopped on purpose is not in trouble.
+    """
+    stopped = f'moorings_connection_state{{{selector}, state="{State.STOPPED}"}} == 1'
+    ready = f"moorings_connection_ready{{{selector}}} unless on ({INSTANCE}) ({stopped})"
+    return f"avg by (job, connection) ({ready}) or -max by (job, connection) ({stopped})"
 
 
 def quantile(share: float, histogram: str, by: str, selector: str) -> str:

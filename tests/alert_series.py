@@ -166,6 +166,25 @@ class Trial:
             ],
         )
 
+    def answers(
+        self,
+        instances: Iterable[Instance],
+        query: str,
+        labels: Mapping[str, str],
+        values: Mapping[int, float],
+    ) -> None:
+        """At each minute of `values`, the query has this one series, with that value."""
+        samples = {
+            minute: [{"labels": _selector(labels), "value": v}] for minute, v in values.items()
+        }
+        self._promtool(
+            instances,
+            promql_expr_test=[
+                {"expr": query, "eval_time": f"{minute}m", "exp_samples": expected}
+                for minute, expected in samples.items()
+            ],
+        )
+
     def silent(self, instances: Iterable[Instance]) -> None:
         """Nothing fires at any minute."""
         instances = list(instances)
