@@ -47,7 +47,8 @@ class VaultSecretsSettings(FrozenModel):
         secret_id: of that role.
         secret_id_file: a file that holds it; read on each login.
         auth_mount: where AppRole is mounted.
-        ca_file: the authorities to trust instead of the system's, PEM.
+        ca_file: the authorities to trust, PEM, instead of those of the package `certifi`; it is
+            these, or those that `REQUESTS_CA_BUNDLE` names, and not the system's.
         timeout: how long the server may take to answer, in seconds.
         refresh: how often to look for new versions while connections use them, in seconds.
     """

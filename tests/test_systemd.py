@@ -387,6 +387,11 @@ def with_credentials() -> str:
     return re.sub(r"^#(?=\w+=)", "", UNIT.read_text(), flags=re.MULTILINE)
 
 
+def test_the_unit_hides_nothing_that_a_metric_is_read_from() -> None:
+    """/proc/stat: without it prometheus_client takes the machine's start for 1970."""
+    assert "\nProcSubset=" not in UNIT.read_text()
+
+
 async def test_a_credential_is_where_the_unit_says(tmp_path: Path) -> None:
     """systemd lays them out flat."""
     assert "\nLoadCredential=password:" in with_credentials()

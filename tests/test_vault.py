@@ -277,6 +277,27 @@ async def test_whoever_gives_up_leaves_a_silent_server_behind(vault: Vault) -> N
             await trio.sleep(0.01)
 
 
+async def test_without_a_ca_file_the_authorities_are_those_of_the_docs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`certifi`'s, or a variable's; OpenSSL's own variable stands for the system's."""
+    authority = trustme.CA()
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    vault = Vault()
+    vault.put("database/mongo", password="over TLS")
+    vault.start(context)
+    try:
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+        assert "does not prove who it is (TLS)" in await refusal(backend(vault))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(file))
+        assert await password(backend(vault)) == "over TLS"
+    finally:
+        vault.stop()
+
+
 async def test_tls_is_verified(tmp_path: Path) -> None:
     authority, other = trustme.CA(), trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
