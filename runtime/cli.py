@@ -7,12 +7,17 @@ Shell completion runs this module at every press of a key, so that it imports no
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+from .output import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +40,10 @@ class Ended(SystemExit):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status (see `exits`)."""
+    return written(partial(_run, arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="moorings")
     except Ended as end:
@@ -233,7 +242,7 @@ def status(
     """
     from .status_command import show_status
 
-    _end(show_status, settings or [], env, url, as_json, watch)
+    _answer(show_status, settings or [], env, url, as_json, watch)
 
 
 @app.command(
@@ -252,7 +261,7 @@ def config(
     """Show the settings that hold, without secrets, and where each value comes from."""
     from .listings import show_config
 
-    _end(show_config, settings or [], env, schema, as_json)
+    _answer(show_config, settings or [], env, schema, as_json)
 
 
 @app.command(epilog="Example: 'moorings states --format mermaid > states.mmd'.")
@@ -266,7 +275,7 @@ def states(
     """Draw the state machine of a connection, from the table that runs it."""
     from .listings import show_states
 
-    _end(show_states, drawn.value)
+    _answer(show_states, drawn.value)
 
 
 @app.command(epilog="Example: 'moorings backends'.")
@@ -274,16 +283,24 @@ def backends(settings: SettingsFiles = None, env: Env = None) -> None:  # noqa: 
     """List the backends that are installed, and those that cannot be imported."""
     from .listings import show_backends
 
-    _end(show_backends)
+    _answer(show_backends)
 
 
 def _end(command: Callable[..., int], *arguments: object) -> NoReturn:
     """Run a command, and end with its status."""
     from .commands import called
 
-    status = called(command, *arguments)
-    sys.stdout.flush()
-    raise Ended(status)
+    if sys.stdout is None:  # closed by whoever wants the status alone
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - it is stdout from here on
+    # In here as well: what comes out of a command is typer's, which has a status of its own for it.
+    raise Ended(written(partial(called, command, *arguments)))
+
+
+def _answer(command: Callable[..., int], *arguments: object) -> NoReturn:
+    """The same of a command that is there for what it prints."""
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    _end(command, *arguments)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ class ExitStatus(IntEnum):
     UNAVAILABLE = 69
     SOFTWARE = 70
     """A bug escalated, or something did not stop in time."""
+    IO_ERROR = 74
+    """What a command prints cannot be written."""
     NO_PERMISSION = 77
     """The server refuses the credentials."""
     CONFIG = 78

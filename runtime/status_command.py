@@ -76,9 +76,6 @@ def _watch(url: str, as_json: bool) -> int:
                 view.show(change)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # whoever read it has seen enough; the interpreter would complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     finally:
         signal.signal(signal.SIGTERM, before)
     return ExitStatus.OK
