@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 import trio
 from soak.conductor import _grown
+from soak.crew import Hand, SoakFailed
 from soak.holdings import Holdings, count
 from soak.plan import BLACKOUT_LASTS, INSTANT, KINDS, plan
 
 HOUR = 3600.0
+SECONDS = 240.0
 
 
 def test_a_seed_always_has_the_same_plan() -> None:
@@ -88,3 +96,63 @@ def test_what_has_grown_is_named() -> None:
     assert _grown("trio", before, after) == ["trio: sockets 20 → 21"]
     (memory,) = _grown("trio", before, Holdings(1, 1, 1, 1, 130_000))
     assert "memory" in memory
+
+
+def test_the_end_of_what_a_dead_worker_said_is_told() -> None:
+    hand = Hand("no such stack", 1, "mongodb://127.0.0.1:1/")
+    with pytest.raises(SoakFailed) as failed:
+        hand.answer()
+    hand.tell("write")  # nobody reads that
+    assert hand.end(SECONDS) == 1
+    first, *_, last = str(failed.value).splitlines()
+    assert first == f"no such stack (process {hand.process.pid}) has ended with 1; it said last:"
+    assert last == "KeyError: 'no such stack'"
+
+
+@pytest.mark.slow
+@pytest.mark.mongod
+def test_a_worker_that_dies_is_named_and_nothing_is_left_behind() -> None:
+    """Status 1, what it died of, and neither its fellows nor a server goes on."""
+    soak = subprocess.Popen(
+        [sys.executable, "-m", "tests.soak", "--minutes", "0.5", "--seed", "1"],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    watchdog = threading.Timer(SECONDS, soak.kill)
+    watchdog.start()
+    try:
+        assert soak.stdout is not None
+        workers: dict[str, int] = {}
+        for line in soak.stdout:
+            if found := re.match(r"(\w+): process (\d+), ", line):
+                workers[found[1]] = int(found[2])
+            if "warm: " in line:
+                break
+        assert set(workers) == {"trio", "asyncio", "pymongo"}
+        os.kill(workers["asyncio"], signal.SIGKILL)
+        said, errors = soak.communicate()
+    finally:
+        watchdog.cancel()
+        soak.kill()
+        soak.wait()
+    assert soak.returncode == 1
+    assert f"FAILED: asyncio (process {workers['asyncio']}) has died of SIGKILL" in said
+    assert "replay: " in said
+    assert "Traceback" not in errors
+    assert members_of_session(soak.pid) == []
+
+
+def members_of_session(leader: int) -> list[str]:
+    """The processes that one with a session of its own has left behind."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            _, _, rest = (folder / "stat").read_text().rpartition(") ")
+            if int(rest.split()[3]) == leader:
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # it has ended meanwhile
+    return found

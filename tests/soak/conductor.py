@@ -202,16 +202,21 @@ def soak(seed: int, minutes: float) -> None:
     """
     with servers() as running, proxies() as before:
         place = Place(running, before)
-        crew = Crew(SIZES, place.url)
-        failure: SoakFailed | None = None
-        one = Soak(seed, minutes * 60, place, crew)
-        try:
-            one.go()
-        except SoakFailed as error:
-            failure = error
-        statuses = crew.end()
-        print(f"faults: {dict(one.struck.most_common())}, without effect: {dict(one.impossible)}")
-        if failure is not None:
-            raise failure
-        if any(statuses.values()) or None in statuses.values():
-            raise SoakFailed(f"ended with {statuses}")
+        with Crew(SIZES, place.url) as crew:
+            _soak(Soak(seed, minutes * 60, place, crew))
+
+
+def _soak(one: Soak) -> None:
+    for hand in one.crew.hands:
+        print(f"{hand.stack}: process {hand.process.pid}, {hand.connections} connections")
+    failure: SoakFailed | None = None
+    try:
+        one.go()
+    except SoakFailed as error:
+        failure = error
+    statuses = one.crew.end()
+    print(f"faults: {dict(one.struck.most_common())}, without effect: {dict(one.impossible)}")
+    if failure is not None:
+        raise failure
+    if any(statuses.values()) or None in statuses.values():
+        raise SoakFailed(f"ended with {statuses}")

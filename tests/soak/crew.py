@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import queue
+import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
+from collections import Counter, deque
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from .holdings import Holdings
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE: Final = 90.0
 """Seconds for an answer: a write of each worker may have to be waited for."""
+
+LAST_LINES: Final = 20
+"""Of what one says on stderr: shown when it has died."""
 
 
 class SoakFailed(Exception):
@@ -36,16 +41,20 @@ class Hand:
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             bufsize=1,
         )
         self._answers: queue.Queue[str | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
+        self._said: deque[str] = deque(maxlen=LAST_LINES)
+        self._readers = [threading.Thread(target=read) for read in (self._read, self._listen)]
+        for reader in self._readers:
+            reader.start()
 
     def tell(self, command: str) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{command}\n")
+        with suppress(BrokenPipeError):  # it has died: `answer` says so
+            self.process.stdin.write(f"{command}\n")
 
     def answer(self) -> dict[str, Any]:
         """What it says next.
@@ -58,14 +67,19 @@ class Hand:
         except queue.Empty:
             raise SoakFailed(f"{self.stack} says nothing for {PATIENCE:g} s") from None
         if line is None:
-            raise SoakFailed(f"{self.stack} has ended with status {self.process.wait()}")
+            raise SoakFailed(self._died())
         found: dict[str, Any] = json.loads(line)
         return found
 
+    def release(self) -> None:
+        """Let it end."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # of what it was told after it had died
+            self.process.stdin.close()
+
     def end(self, seconds: float) -> int | None:
         """Let it end; its exit status. One that does not is killed, and has none."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        self.release()
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -73,9 +87,24 @@ class Hand:
             self.process.wait()
             return None
         finally:
-            self._reader.join()
-            assert self.process.stdout is not None
-            self.process.stdout.close()
+            self._closed()
+
+    def _died(self) -> str:
+        """That it has, of what, and what it said last."""
+        status = self.process.wait()
+        of = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
+        self._readers[1].join()
+        return "\n".join(
+            [f"{self.stack} (process {self.process.pid}) has {of}; it said last:", *self._said]
+        )
+
+    def _closed(self) -> None:
+        for reader in self._readers:
+            reader.join()
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.process.stdout.close()
+        self.process.stderr.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -83,14 +112,30 @@ class Hand:
             self._answers.put(line)
         self._answers.put(None)
 
+    def _listen(self) -> None:
+        """Pass on what it says to whoever watches, and keep the end of it."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            sys.stderr.write(line)
+            self._said.append(line.rstrip())
+
 
 class Crew:
-    """All of them: asked together, and each answers for itself."""
+    """All of them: asked together, and each answers for itself. None outlives the block."""
 
     END_SECONDS: Final = 60.0
 
     def __init__(self, sizes: Mapping[str, int], url: str) -> None:
         self.hands = [Hand(stack, size, url) for stack, size in sizes.items()]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hand in self.hands:
+            hand.process.kill()  # unless it has ended
+        for hand in self.hands:
+            hand.end(self.END_SECONDS)
 
     @property
     def connections(self) -> int:
@@ -130,5 +175,7 @@ class Crew:
                 yield worker, {f"{worker}-{n}" for n in range(1, number + 1) if n not in missing}
 
     def end(self) -> dict[str, int | None]:
-        """Let all end; their exit statuses."""
+        """Let all end, at the same time; their exit statuses."""
+        for hand in self.hands:
+            hand.release()
         return {hand.stack: hand.end(self.END_SECONDS) for hand in self.hands}
