@@ -132,8 +132,8 @@ class Runner:
 
         One frame for both kinds of children: each more is paid for by every child.
         """
-        child.task = trio.lowlevel.current_task()
         try:
+            child.task = trio.lowlevel.current_task()
             with child.new_scope():
                 while child.begin():
                     try:
@@ -149,8 +149,10 @@ class Runner:
                             break
             if child.was_cancelled():
                 self._tell_ended(child, stopping=True)
-        except Exception as error:  # noqa: BLE001 - a child's nursery raised it beside our Cancelled
-            child.error = error
+        except Exception as error:
+            if child.state is not ChildState.STOPPING:
+                raise  # not the child's: what decides about it has failed, and nobody would hear
+            child.error = error  # its nursery raised it beside our Cancelled
             self._tell_ended(child, stopping=True)
         finally:
             self._gone(child)

@@ -299,6 +299,23 @@ async def test_stopping_between_two_incarnations_is_heard() -> None:
     assert work.runs == 1
 
 
+@pytest.mark.parametrize("asked", [False, True])
+async def test_what_fails_in_deciding_about_a_child_ends_the_supervisor(
+    asked: bool, autojump_clock: MockClock
+) -> None:
+    """It would be one child's end, else: nobody would run it again, nor hear of the escalation."""
+
+    def fail(_: object) -> None:
+        raise ValueError("told and failed")
+
+    spec = ChildSpec("a", Work("a").then(crash), ask=(lambda: None) if asked else None)
+    with pytest.RaisesGroup(ValueError, flatten_subgroups=True):
+        async with open_supervisor(name="s", intensity=0) as supervisor:
+            supervisor.before_escalation = fail
+            await supervisor.start_child(spec)
+            await trio.sleep(60)
+
+
 async def test_concurrent_terminates_all_return_when_it_has_ended(
     autojump_clock: MockClock,
 ) -> None:
