@@ -33,7 +33,9 @@ _REASONS: Final = (
 def _refused(reason: str) -> str:
     # For more than an interval of the probes', by default: a second one was refused as well. And
     # no count of refusals within a window, of which there are too few where the interval is long.
-    return f"min_over_time(moorings_connection_probe_refused{{reason{reason}}}[6m])"
+    # The last three minutes, because zeros leave the window before the ones of who is gone do.
+    gauge = f"moorings_connection_probe_refused{{reason{reason}}}"
+    return f"(min_over_time({gauge}[6m]) and last_over_time({gauge}[3m]))"
 
 
 def _fresh_connections_refused(reason: str, severity: str) -> Alert:
@@ -143,11 +145,14 @@ ALERTS: Final = (
     Alert(
         "AuthenticationFailing",
         # Pings stay green after a password has changed, on connections that were opened before:
-        # probes do not.
+        # probes do not. Where one server of several refuses them, others are accepted in between.
         "max by (job, connection) "
         '(last_over_time(moorings_connection_failure_reason{reason="auth"}[3m])) > 0\n'
         "or\n"
-        f"max by (job, connection) ({_refused(_AUTH)}) > 0\n",
+        f"max by (job, connection) ({_refused(_AUTH)}) > 0\n"
+        "or\n"
+        "max by (job, connection) "
+        '(increase(moorings_connection_probe_failures_total{reason="auth"}[15m])) >= 2\n',
         "5m",
         CRITICAL,
         f"{_CONNECTION} is refused: its credentials are wrong",

@@ -20,7 +20,7 @@ from ..providers.references import references
 from .backoff import jittered, stale_after
 from .client import timed_out
 from .episode import connect, note_failure
-from .probing import schedule_probe
+from .probing import forget_refusal, schedule_probe
 from .recovery import back_off
 from .sleeper import Sleeper
 from .state import Event, State
@@ -249,6 +249,7 @@ class Actor(Sleeper):
         self.rested = False
         self.misses = 0
         self.proof = self.kernel.now()
+        forget_refusal(self)
         schedule_probe(self)
         if self.watching is None:
             self.wake()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from .output import written
+from .output import complaints, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,8 @@ class Ended(SystemExit):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status (see `exits`)."""
-    return written(partial(_run, arguments))
+    with complaints():
+        return written(partial(_run, arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -19,7 +19,7 @@ from ..providers.references import references
 from .backoff import decorrelated
 from .client import AttemptFailed, Client, failure_of, timed_out
 from .lookout import wait_for_server
-from .probing import schedule_probe
+from .probing import forget_refusal, schedule_probe
 from .state import Event
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ def _establish(actor: Actor, client: Client) -> None:
     measurements.last_ping_at = time.time()  # an attempt pings, too
     if not client.counted:
         client.counted = True
+        forget_refusal(actor)
         connection._generation += 1
     connection._step(Event.ESTABLISHED, database=client.database)
 

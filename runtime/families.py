@@ -127,7 +127,7 @@ CONNECTION_FAMILIES: tuple[Family, ...] = (
     Family(
         f"{_CONNECTION}probe_refused",
         GAUGE,
-        "1 for the reason that a ready connection gets no fresh ones for, until one is accepted.",
+        "1 for the first reason that a ready connection got no fresh one for, until it gets one.",
         probe_refused,
         enumerated("", "reason", FailureReason),
     ),

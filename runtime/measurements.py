@@ -116,8 +116,9 @@ class Measurements:
         if failure is not None:
             self.probe_failures = _one_more(self.probe_failures, failure)
         refused = self.probe_refused
-        # What only a person mends is not undone by a probe that was lost on its way.
-        if failure is None or failure.needs_human or refused is None or not refused.needs_human:
+        # The first reason, until one is accepted: alerts wait for one that stays. But what only a
+        # person mends is not to hide behind a probe that was lost on its way.
+        if failure is None or refused is None or failure.needs_human > refused.needs_human:
             self.probe_refused = failure
 
 

@@ -32,27 +32,28 @@ JITTER = 0.1
 
 
 def schedule_probe(actor: Actor) -> None:
-    """Let the next probe come an interval from now; never, where there is none.
-
-    What the last one has found is over: it was another client's, or a login has succeeded since.
-    """
-    actor.connection.measurements.probe_refused = None
-    _plan(actor)
-
-
-def _plan(actor: Actor) -> None:
+    """Let the next probe come an interval from now; never, where there is none."""
     interval = actor.connection.settings.health.probe_interval
     if interval == 0 or type(actor.connection.provider).probe is DocumentsDatabaseBase.probe:
         actor.probe_at = math.inf
+        forget_refusal(actor)  # nobody would ever take it back
     else:
         actor.probe_at = actor.kernel.now() + jittered(interval, JITTER, actor.kernel.random)
+
+
+def forget_refusal(actor: Actor) -> None:
+    """What the last probes have found is over: it was about another client.
+
+    Not after an outage: a client that is kept may have come back on sockets that it had before.
+    """
+    actor.connection.measurements.probe_refused = None
 
 
 def begin_probe(actor: Actor, client: Client) -> None:
     """Probe beside all else; the kernel owns the task."""
     if actor.probing:
         return  # it waits, or hangs: more of them would take the slots of those who reconnect
-    _plan(actor)
+    schedule_probe(actor)
     actor.probing = True
     actor.kernel.spawn(_one_probe, actor, client)
 
@@ -79,8 +80,8 @@ async def _probe(actor: Actor, client: Client) -> None:
         return
     finally:
         gate.leave()
-    if not _still(actor, client):
-        return  # it said something of a client that has gone by now
+    if not _still(actor, client) or actor.probe_at == math.inf:
+        return  # it said something of a client that has gone by now, or nobody asks any more
     connection.measurements.probed(failure.reason if failure else None)
     if outdated:
         # The probe was made of files that the client has never seen: it says nothing of that one.

@@ -263,6 +263,18 @@ def test_probes_that_keep_being_refused_page_while_pings_are_green(trial: Trial)
     )
 
 
+def test_probes_that_are_refused_now_and_then_page(trial: Trial) -> None:
+    """One server of several does not know the password: the others accept some."""
+    failures = "...p....p....p....p" + "." * 30
+    name = 'moorings_connection_probe_failures_total{reason="auth"}'
+    extra = {name: rising(failures, p=1)}
+    trial.run(
+        [Instance("r" * len(failures), extra=extra)],
+        "AuthenticationFailing",
+        {8: [], 12: [], 13: [MAIN | PAGE], 25: [MAIN | PAGE], 30: [], 40: []},
+    )
+
+
 def test_the_one_probe_that_notices_a_rotation_pages_nobody(trial: Trial) -> None:
     trial.silent([refused(3, 4, "auth")])
 
@@ -302,6 +314,13 @@ def test_fresh_connections_that_are_refused_are_told_although_the_open_ones_work
 def test_refused_logins_are_said_once(trial: Trial) -> None:
     ill = refused(3, 30, "auth")
     trial.run([ill], "FreshConnectionsRefused", {m: [] for m in range(50)})
+
+
+def test_an_instance_that_is_replaced_after_a_lost_probe_warns_nobody(trial: Trial) -> None:
+    """What it had said last must not stand for longer than it was there."""
+    ill = refused(10, 16, "timeout")
+    ill.minutes = ill.minutes[:16] + "." * (len(ill.minutes) - 16)
+    trial.silent([ill, Instance("r" * 50, name="well")])
 
 
 @pytest.mark.parametrize("lost", [5, 9, 12])

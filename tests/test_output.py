@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 import pytest
 from processes import SECONDS, clean_environ
 from settings_files import settings, write
 
+from moorings.runtime.cli import main
 from moorings.runtime.output import written
 
 if TYPE_CHECKING:
@@ -75,6 +79,37 @@ def test_with_nobody_to_tell_the_status_tells(folder: Path) -> None:
 def test_whoever_wants_the_status_alone_may_close_the_rest(folder: Path) -> None:
     """A check is there for its status."""
     assert shell(folder, "check --log-level error", ">&-") == (0, "")
+
+
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-"])
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ("status --json --url http://127.0.0.1:1", 69),
+        ("config --settings none.toml", 78),
+        ("run app:main --settings none.toml", 78),
+        ("nonsense", 64),
+        ("check", 0),
+        ("states >/dev/full", 74),
+    ],
+)
+def test_a_stderr_that_cannot_be_written_changes_no_status(
+    folder: Path, arguments: str, status: int, stderr: str
+) -> None:
+    assert shell(folder, arguments, stderr) == (status, "")
+
+
+def test_an_answer_that_fails_in_a_test_of_somebodys_ends_with_74_as_well() -> None:
+    """Its stdout is no file."""
+
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    said = io.StringIO()
+    with redirect_stdout(Full()), redirect_stderr(said):
+        assert main(["states"]) == 74
+    assert said.getvalue() == "moorings: cannot write to stdout: No space left on device\n"
 
 
 def test_an_error_about_something_else_is_not_about_stdout(tmp_path: Path) -> None:

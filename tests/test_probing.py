@@ -128,27 +128,58 @@ async def test_what_is_refused_stays_so_until_one_is_accepted(
         assert counted(probed, "probe_failures_total", reason="timeout") >= 2
 
 
-@pytest.mark.parametrize("what", ["lost", "stop", "restart", "reload"])
+@pytest.mark.parametrize("what", ["stop", "restart", "reload"])
 async def test_what_is_refused_is_forgotten_with_what_it_was_about(
     probed: World, autojump_clock: MockClock, what: str
 ) -> None:
-    """A login that has succeeded since; a connection that nobody wants; probes that are no more."""
+    """Another client; a connection that nobody wants; probes that are no more."""
     async with probed.open(health=OFTEN) as manager:
         await manager.get_database()
         probed["db"].from_now_on("probe", probed.fail(FailureReason.AUTH))
         await trio.sleep(15)
         assert counted(probed, "probe_refused", reason="auth") == 1
-        if what == "lost":
-            probed["db"].refuse()
-            probed["db"].client.tell(Signal.LOST)
-            await trio.sleep(3)
-            probed["db"].heal()
-            await manager.wait_ready()
-        elif what == "reload":
+        if what == "reload":
             await manager.reload(probed.settings(health=OFTEN | {"probe_interval": 0}))
         else:
             await getattr(manager, what)("db")
         assert counted(probed, "probe_refused", reason="auth") == 0
+
+
+@pytest.mark.parametrize("what", ["an outage", "another interval"])
+async def test_what_is_refused_outlives_what_says_nothing_of_it(
+    probed: World, autojump_clock: MockClock, what: str
+) -> None:
+    """A client that is kept may have come back from an outage on the sockets that it had."""
+    async with probed.open(health=OFTEN) as manager:
+        await manager.get_database()
+        probed["db"].from_now_on("probe", probed.fail(FailureReason.AUTH))
+        await trio.sleep(15)
+        if what == "an outage":
+            probed["db"].refuse()
+            probed["db"].client.tell(Signal.LOST)
+            await trio.sleep(3)
+            assert counted(probed, "probe_refused", reason="auth") == 0  # it is down: see there
+            probed["db"].heal()
+            await manager.wait_ready()
+        else:
+            await manager.reload(probed.settings(health=OFTEN | {"probe_interval": 600}))
+        assert counted(probed, "probe_refused", reason="auth") == 1
+        probed["db"].from_now_on("probe")
+        await trio.sleep(700)
+        assert counted(probed, "probe_refused", reason="auth") == 0
+
+
+async def test_a_probe_that_ends_after_probes_were_switched_off_refuses_nothing(
+    probed: World, autojump_clock: MockClock
+) -> None:
+    """No other one would ever take that back."""
+    async with probed.open(health=OFTEN) as manager:
+        await manager.get_database()
+        probed["db"].from_now_on("probe", probed.hang())
+        await trio.sleep(5.1)
+        await manager.reload(probed.settings(health=OFTEN | {"probe_interval": 0}))
+        await trio.sleep(60)
+        assert counted(probed, "probe_refused", reason="timeout") == 0
 
 
 async def test_a_network_that_fails_a_probe_is_left_to_the_pings(

@@ -24,6 +24,8 @@ PATIENCE: Final = 90.0
 
 LAST_LINES: Final = 20
 """Of what one says on stderr: shown when it has died."""
+LAST_WORDS: Final = 5.0
+"""Seconds for them."""
 
 
 class SoakFailed(Exception):
@@ -43,6 +45,7 @@ class Hand:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
             bufsize=1,
         )
         self._answers: queue.Queue[str | None] = queue.Queue()
@@ -91,9 +94,12 @@ class Hand:
 
     def _died(self) -> str:
         """That it has, of what, and what it said last."""
-        status = self.process.wait()
-        of = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
-        self._readers[1].join()
+        try:
+            status = self.process.wait(LAST_WORDS)
+            of = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
+        except subprocess.TimeoutExpired:
+            of = "closed its output, and lives on"
+        self._readers[1].join(LAST_WORDS)
         return "\n".join(
             [f"{self.stack} (process {self.process.pid}) has {of}; it said last:", *self._said]
         )
