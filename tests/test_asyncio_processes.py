@@ -17,6 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # processes of their own, each of which takes its second
+
 PREAMBLE = """
 import asyncio, os, signal, sys, threading
 from prometheus_client import CollectorRegistry

@@ -11,6 +11,8 @@ from exploration.run import go
 from exploration.walk import Exploration
 from planting import SUITES
 
+pytestmark = pytest.mark.slow  # thousands of paths
+
 
 def test_a_path_always_goes_the_same_way() -> None:
     path = [

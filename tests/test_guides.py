@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mongod import Mongod
     from processes import Call, Program, Start
 
+pytestmark = pytest.mark.slow  # processes of their own, each of which takes its second
+
 GUIDES = ("start", "trio", "asyncio", "fastapi", "testing", "provider", "motor", "athomic")
 PYTHON = [snippet for page in GUIDES for snippet in snippets(page, "python")]
 LOCALHOST = "mongodb://localhost:27017/"

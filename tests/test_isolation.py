@@ -10,6 +10,8 @@ from bench import isolation
 if TYPE_CHECKING:
     from mongod import Mongod, MongodFactory
 
+pytestmark = pytest.mark.slow  # servers that are frozen, and waited for
+
 
 @pytest.mark.mongod
 @pytest.mark.parametrize("world", isolation.WORLDS)

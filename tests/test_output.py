@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from processes import Start
 
+pytestmark = pytest.mark.slow  # processes of their own, each of which takes its second
+
 ANSWERS = ["states", "states --format mermaid", "backends", "config --json"]
 
 

@@ -14,6 +14,8 @@ import pytest
 import moorings.errors
 import moorings.runtime.state
 
+pytestmark = pytest.mark.slow  # environments of their own
+
 ROOT = Path(moorings.errors.__file__).resolve().parent
 PACKAGES = ("providers", "runtime", "supervisors")
 

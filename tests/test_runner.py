@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from processes import Call, Done, Program, Start
 
+pytestmark = pytest.mark.slow  # processes of their own, each of which takes its second
+
 ON_TRIO = """
 import trio
 

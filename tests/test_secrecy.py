@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from moorings import Transition
 
-pytestmark = pytest.mark.mongod
+# Processes of their own, each of which takes its second.
+pytestmark = [pytest.mark.mongod, pytest.mark.slow]
 
 PROGRAM = """
 import logging, os, traceback

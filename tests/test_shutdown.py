@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from moorings import ConnectionManager
 
-pytestmark = pytest.mark.mongod
+# Processes of their own, each of which takes its second.
+pytestmark = [pytest.mark.mongod, pytest.mark.slow]
 
 SOON = 30.0
 """Seconds for what is not measured here, only waited for."""
