@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SUMMARY_INTERVAL = 60.0
 """Between two lines about one outage, in seconds."""
 
+# While nothing is down, the others are told at DEBUG only.
+_NEWS = frozenset({Event.LOST, Event.CRASHED})
+
 
 @dataclass(slots=True)
 class _Outage:
@@ -71,7 +74,7 @@ class OutageLog:
         self, connection: Connection, source: State, event: Event, cause: BaseException | None
     ) -> None:
         """A transition has been made."""
-        news = event is Event.LOST or event is Event.CRASHED or self._outages or self._kept
+        news = event in _NEWS or self._outages or self._kept
         if news or logger.isEnabledFor(logging.DEBUG):
             noted = _Noted(connection, connection.status, source, event, cause)
             self._take(self._follow, noted, later=event is Event.CRASHED)
