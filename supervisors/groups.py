@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..errors import ChildStartFailed
-from .child import End
-from .spec import ChildState, Strategy
+from .child import RESTARTING, STARTING, STOPPED, End
+from .spec import Strategy
 from .stopping import wait_stopped
 from .turns import Turns
 
@@ -53,7 +53,7 @@ class Group:
         """
         child.leaving += 1
         try:
-            if child.state is ChildState.STARTING:
+            if child.state is STARTING:
                 child.stop()  # a start that hangs would keep the turn for ever
             async with self.turns.take():
                 # Its id may have another child by now: a start that was asked for before us.
@@ -63,7 +63,7 @@ class Group:
 
     async def _take_out(self, child: Child) -> None:
         child.end_pending = None
-        was_due = child.state is ChildState.RESTARTING
+        was_due = child.state is RESTARTING
         child.stop()
         if was_due:
             self._go_on_without(child)
@@ -97,7 +97,7 @@ class Group:
             if self._runner.is_too_many(child, end.error, now):
                 return
             self._runner.begin_restart(child, end.reason, now)
-            child.state = ChildState.RESTARTING
+            child.state = RESTARTING
             await self._stop_others(child, revive=not end.is_retry)
             if child.spec.backoff is None:
                 await self._restart(child)
@@ -147,14 +147,14 @@ class Group:
                 return
 
     async def _stop_other(self, other: Child, *, revive: bool) -> None:
-        owed = revive or other.state is not ChildState.STOPPED
+        owed = revive or other.state is not STOPPED
         hurried = other.detach_hurried()
         other.stop()
         await wait_stopped(self._runner, [other])
         other.end_pending = None
         kept = self._runner.children.get(other.spec.id) is other  # a temporary one is not
         if owed and kept and not self._runner.stopping:
-            other.state, other.starting = ChildState.RESTARTING, hurried
+            other.state, other.starting = RESTARTING, hurried
         elif hurried is not None:
             hurried.fail(other.error)
 
@@ -178,7 +178,7 @@ class Group:
             except ChildStartFailed:
                 if member.was_stopped:  # by a command, or with the supervisor
                     continue
-                member.state = ChildState.RESTARTING
+                member.state = RESTARTING
                 self.ended(member, End("start_failed", member.error, is_retry=True))
                 return
             finally:

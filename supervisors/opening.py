@@ -62,13 +62,14 @@ async def open_supervisor(
     block_error: BaseException | None = None
     async with trio.open_nursery() as host:
         # One shield for all children: the block stays cancellable, they are not.
-        # Shielded as well: in a cancelled scope `start` leaves the task where it is and waits for
-        # its end, which would be never.
-        with trio.CancelScope(shield=True):
-            nursery, over = await host.start(_shielded_nursery)
+        shelter = _Shelter()
+        host.start_soon(shelter.run)
         try:
+            # Shielded: also who is cancelled already runs the block, up to its first checkpoint.
+            with trio.CancelScope(shield=True):
+                await shelter.open.wait()
             runner = Runner(
-                nursery,
+                shelter.nursery,
                 name=name,
                 strategy=strategy,
                 intensity=intensity,
@@ -84,18 +85,27 @@ async def open_supervisor(
                 block_error = exc
             await stop_all(runner)
         finally:
-            over.set()
+            shelter.over.set()
     _raise_outcome(block_error, runner.escalation)
 
 
-async def _shielded_nursery(
-    *, task_status: trio.TaskStatus[tuple[trio.Nursery, trio.Event]]
-) -> None:
-    over = trio.Event()
-    with trio.CancelScope(shield=True):
-        async with trio.open_nursery() as nursery:
-            task_status.started((nursery, over))
-            await over.wait()
+class _Shelter:
+    """A shielded nursery, in a task of its own: in the caller's it would shield the block, too."""
+
+    nursery: trio.Nursery  # once open
+
+    def __init__(self) -> None:
+        self.open = trio.Event()
+        self.over = trio.Event()
+
+    async def run(self) -> None:
+        try:
+            async with trio.open_nursery() as self.nursery:
+                self.nursery.cancel_scope.shield = True
+                self.open.set()
+                await self.over.wait()
+        finally:
+            self.open.set()  # Ctrl-C came first: let nobody wait for it
 
 
 def _raise_outcome(

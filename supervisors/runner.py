@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..errors import ChildStartFailed, RestartIntensityExceeded
-from .child import NOT_STARTED, Child, End, Starting
+from .child import NOT_STARTED, RESTARTING, STARTING, STOPPING, Child, End, Starting
 from .groups import Group
 from .observers import Observers
 from .policy import RestartWindow, runs_again, shuts_down
@@ -21,7 +21,6 @@ from .spec import (
     ChildEnded,
     ChildRestarting,
     ChildStarted,
-    ChildState,
     Escalated,
     Restart,
     ShuttingDown,
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
 HOT = 0.05
 """A child that was restarted twice within so many seconds lets the others run first."""
+
+_TEMPORARY = Restart.TEMPORARY  # a name, as for the states: it is cheaper to look up
 
 
 class Runner:
@@ -87,11 +88,12 @@ class Runner:
 
     def spawn(self, child: Child) -> None:
         """Run a child that is not running."""
-        child.state = ChildState.STARTING
+        self.nursery.start_soon(self._run, child, name=child.spec.id)
+        # Only now: a nursery that has failed takes nobody any more.
+        child.state = STARTING
         child.value = NOT_STARTED
         child.error = None
         self.active += 1
-        self.nursery.start_soon(self._run, child, name=child.spec.id)
 
     async def start(self, child: Child, *, keep: bool = True) -> Any:
         """Run a child that is not running; wait until it says `started`, and give its value.
@@ -135,7 +137,7 @@ class Runner:
         try:
             child.task = trio.lowlevel.current_task()
             with child.new_scope():
-                while child.begin():
+                while not self.stopping and child.begin():
                     try:
                         await child.spec.run(task_status=child)
                     except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
@@ -145,12 +147,10 @@ class Runner:
                         break
                     if child.hot:
                         await self._let_others(child)
-                        if self.stopping:
-                            break
             if child.was_cancelled():
                 self._tell_ended(child, stopping=True)
         except Exception as error:
-            if child.state is not ChildState.STOPPING:
+            if child.state is not STOPPING:
                 raise  # not the child's: what decides about it has failed, and nobody would hear
             child.error = error  # its nursery raised it beside our Cancelled
             self._tell_ended(child, stopping=True)
@@ -162,7 +162,7 @@ class Runner:
 
         One that fails without ever waiting must not starve them.
         """
-        if child.state is not ChildState.RESTARTING:
+        if child.state is not RESTARTING:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         self.resting += 1
@@ -170,11 +170,11 @@ class Runner:
             await child.rest()
         finally:
             self.resting -= 1
-        if child.state is ChildState.RESTARTING:
-            child.state = ChildState.STARTING
+        if child.state is RESTARTING:
+            child.state = STARTING
 
     def _gone(self, child: Child) -> None:
-        if child.spec.restart is Restart.TEMPORARY or not child.kept:
+        if child.spec.restart is _TEMPORARY or not child.kept:
             self.forget(child)  # in the instant of its end: nobody may find it, and start it
         again = child.tried and child.starting is not None
         child.end()
@@ -183,7 +183,7 @@ class Runner:
             self._quiet.set()
         again = again and not child.was_stopped
         if again or (child.end_pending is not None and child.end_pending.reason is not None):
-            child.state = ChildState.RESTARTING
+            child.state = RESTARTING
 
     async def wait_quiet(self) -> None:
         """Wait until no child has a task."""
@@ -195,7 +195,7 @@ class Runner:
 
     def _after_end(self, child: Child, error: BaseException | None) -> bool:
         """Decide what follows the end of an incarnation: True to run again in the same task."""
-        stopping = child.state is ChildState.STOPPING
+        stopping = child.state is STOPPING
         self._tell_ended(child, stopping=stopping)
         if stopping or self.stopping:
             return False
@@ -242,7 +242,7 @@ class Runner:
         backoff = child.spec.backoff
         if backoff is None:
             child.hot = now - child.restarted_at < HOT
-            child.state = ChildState.STARTING
+            child.state = STARTING
         else:
             child.rest_before(backoff, now)
         child.restarted_at = now

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .spec import ChildState, ChildUnstopped
+from .child import STOPPED
+from .spec import ChildUnstopped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,20 +22,39 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("moorings.supervisors")
 
+BATCH = 100
+"""So many children are stopped before they and all others get their turn to run.
+
+What they need to end is freed again before the garbage collector looks for it, and is still in the
+processor's cache: 10,000 end in half the time (by `tests.bench children`; 32 to 200 are alike).
+"""
+
 
 async def stop_all(runner: Runner) -> None:
     """Stop every child: the last started first, or all together when unordered."""
     runner.stopping = True
-    with trio.CancelScope(shield=True):
-        if runner.ordered:
-            for child in reversed(list(runner.children.values())):
-                child.stop()
-                await wait_stopped(runner, [child])
-        else:
-            children = [c for c in runner.children.values() if c.state is not ChildState.STOPPED]
-            for child in children:
-                child.stop()
-            await wait_stopped(runner, children)
+    try:
+        with trio.CancelScope(shield=True):
+            await (_stop_in_order if runner.ordered else _stop_together)(runner)
+    except BaseException:  # Ctrl-C: nobody else would ever stop the rest
+        for child in tuple(runner.children.values()):
+            child.stop()
+        raise
+
+
+async def _stop_in_order(runner: Runner) -> None:
+    for child in reversed(list(runner.children.values())):
+        child.stop()
+        await wait_stopped(runner, [child])
+
+
+async def _stop_together(runner: Runner) -> None:
+    children = [c for c in runner.children.values() if c.state is not STOPPED]
+    for number, child in enumerate(children):
+        if number and number % BATCH == 0:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        child.stop()
+    await wait_stopped(runner, children)
 
 
 async def wait_stopped(runner: Runner, children: Sequence[Child]) -> None:
@@ -52,10 +72,11 @@ async def wait_stopped(runner: Runner, children: Sequence[Child]) -> None:
 
 
 async def _wait_all_ended(runner: Runner, children: Sequence[Child]) -> None:
-    if len(children) > 1 and len(children) == runner.active:
-        await runner.wait_quiet()
+    left = [child for child in children if child.state is not STOPPED]
+    if len(left) > 1 and len(left) == runner.active:
+        await runner.wait_quiet()  # an event for all of them
         return
-    for child in children:
+    for child in left:
         await child.wait_ended()
 
 

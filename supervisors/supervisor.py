@@ -20,8 +20,8 @@ from ..errors import (
     SupervisorError,
     did_you_mean,
 )
-from .child import NOT_STARTED
-from .spec import AutoShutdown, ChildCounts, ChildInfo, ChildState
+from .child import NOT_STARTED, STOPPED
+from .spec import AutoShutdown, ChildCounts, ChildInfo
 from .stopping import wait_stopped
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Supervisor:
 
     @staticmethod
     def _check_idle(child: Child) -> None:
-        if child.state is not ChildState.STOPPED:
+        if child.state is not STOPPED:
             raise ChildRunning(f"child {child.spec.id!r} is {child.state}")
 
     def _check_admission(self, specs: Sequence[ChildSpec]) -> None:
@@ -252,7 +252,7 @@ class Supervisor:
             present = self._runner.children.get(spec.id)
             if spec.id in seen:
                 raise ChildAlreadyPresent(f"child {spec.id!r} is in the list twice")
-            if present is not None and present.state is ChildState.STOPPED:
+            if present is not None and present.state is STOPPED:
                 raise ChildAlreadyPresent(f"child {spec.id!r} is present: restart or delete it")
             if present is not None:
                 raise ChildAlreadyStarted(f"child {spec.id!r} is {present.state}")

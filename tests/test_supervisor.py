@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+import signal
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
@@ -32,6 +33,8 @@ from moorings.supervisors import (
     Restart,
     open_supervisor,
 )
+from moorings.supervisors.observers import Observers
+from moorings.supervisors.stopping import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -601,13 +604,44 @@ async def test_a_deadline_over_the_supervisor_does_not_reach_the_children(
 
 
 async def test_unordered_children_stop_together(autojump_clock: MockClock) -> None:
-    works = [Work(str(n)) for n in range(10)]
+    works = [Work(str(n)) for n in range(3 * BATCH)]
     for work in works:
         work.stubborn = 1
     async with open_supervisor(name="s", ordered=False) as supervisor:
         supervisor.start_children_nowait([ChildSpec(work.name, work) for work in works])
         await trio.testing.wait_all_tasks_blocked()
     assert trio.current_time() == pytest.approx(1)
+
+
+async def test_who_crashes_while_a_crowd_is_stopped_stays_down() -> None:
+    """A crowd is stopped in batches; between them, who has yet to be told may end by itself."""
+    events: list[object] = []
+    pushed = trio.Event()
+
+    async def push(task_status: TaskStatus) -> None:
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            pushed.set()
+
+    async def fall(task_status: TaskStatus) -> None:
+        task_status.started()
+        await pushed.wait()
+        raise Boom
+
+    # Pushed in the turn after the first batch, it falls in the next one, before its own batch's.
+    crowd = [Work(str(n)) for n in range(4 * BATCH)]
+    crowd[0].then(push)
+    crowd[-1].then(fall)
+    async with open_supervisor(name="s", ordered=False, observers=[events.append]) as supervisor:
+        supervisor.start_children_nowait([ChildSpec(work.name, work) for work in crowd])
+        await trio.testing.wait_all_tasks_blocked()
+    ends = [event for event in events if isinstance(event, ChildEnded)]
+    (fallen,) = [end for end in ends if not end.stopping]
+    assert (fallen.id, type(fallen.error)) == (crowd[-1].name, Boom)
+    assert len(ends) == len(crowd)
+    assert not any(isinstance(event, ChildRestarting) for event in events)
 
 
 async def test_who_does_not_stop_is_named_with_its_stack_at_its_deadline(
@@ -854,6 +888,19 @@ async def test_a_broken_observer_is_removed_and_logged_and_the_others_go_on(
     assert "removed a broken supervisor observer" in records[0].message
 
 
+def test_an_observer_that_breaks_twice_at_once_is_removed_once() -> None:
+    """At an event, and at another that it has caused itself."""
+
+    def broken(event: Any) -> None:
+        if event == "outer":
+            observers.tell(cast("Any", "inner"))
+        raise ZeroDivisionError
+
+    observers = Observers([broken])
+    observers.tell(cast("Any", "outer"))
+    assert observers == []
+
+
 # -- nesting --------------------------------------------------------------------------------------
 
 
@@ -927,3 +974,55 @@ async def test_a_budget_that_means_nothing_is_refused(arguments: Any) -> None:
     with pytest.raises(ValueError, match="supervisor 's'"):
         async with open_supervisor(name="s", **arguments):
             pass
+
+
+async def test_whoever_has_not_begun_when_a_crowd_is_stopped_never_does() -> None:
+    works = [Work(str(n)) for n in range(3 * BATCH)]
+    async with open_supervisor(name="s", ordered=False) as supervisor:
+        supervisor.start_children_nowait([ChildSpec(work.name, work) for work in works])
+    assert not any(work.runs for work in works)
+
+
+def test_ctrl_c_while_children_are_stopped_stops_the_rest_too() -> None:
+    """Nobody else would: what is outside does not reach them."""
+    elder = Work("elder")
+
+    @trio.lowlevel.enable_ki_protection
+    def interrupt() -> None:
+        signal.raise_signal(signal.SIGINT)  # is raised where the main task waits
+
+    async def younger(*, task_status: TaskStatus) -> None:
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            interrupt()
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+
+    async def main() -> None:
+        async with open_supervisor(name="s") as supervisor:
+            await supervisor.start_child(ChildSpec("elder", elder))
+            await supervisor.start_child(ChildSpec("younger", younger))
+
+    with pytest.RaisesGroup(KeyboardInterrupt):
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert elder.diary == ["+elder", "-elder"]
+
+
+async def test_a_start_that_its_dead_supervisor_refuses_leaves_nobody_waiting(
+    autojump_clock: MockClock,
+) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("told and failed")
+
+    with pytest.RaisesGroup(ValueError, flatten_subgroups=True):
+        async with open_supervisor(name="s", ordered=False, intensity=0) as supervisor:
+            supervisor.before_escalation = fail
+            supervisor.start_children_nowait([ChildSpec("a", Work("a").then(crash))])
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(1)
+                supervisor.start_children_nowait([ChildSpec("b", Work("b"))])
