@@ -83,8 +83,10 @@ planted-bugs: $(VENV)/.dev ## are the bugs in tests/simulation/bugs and tests/ex
 	$(BIN)/python -m tests.planting exploration
 
 DEPTH ?= 6
-explore-actor: $(VENV)/.dev ## every interleaving of events that reach a connection (DEPTH=6)
+TOGETHER ?= 3
+explore-actor: $(VENV)/.dev ## every interleaving of events that reach a connection (DEPTH=6 TOGETHER=3)
 	$(BIN)/python -m tests.exploration --depth $(DEPTH)
+	$(BIN)/python -m tests.exploration --depth $(TOGETHER) --together
 
 MODULES ?=
 mutants: $(VENV)/.mutation ## is every small change to what decides noticed? (MODULES=supervisors/policy.py)

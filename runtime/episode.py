@@ -134,7 +134,9 @@ async def _brought_up(actor: Actor, limit: Limit) -> Client:
         if client is None:
             client = actor.client = Client(actor, settings)
         await client.bring_up(connection, actor.kernel, limit)
-        if not actor.fresh:  # nobody has asked for a restart in the meantime
+        # Nobody has asked for a restart in the meantime, nor has one brought its own client, in
+        # the very instant of our last answer.
+        if not actor.fresh and actor.client is client:
             return client
 
 

@@ -10,11 +10,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from .alphabet import ALPHABET
 from .model import TABLE
 from .run import go
+from .together import Pairs, go_together
 from .walk import ROOTS, Exploration
+
+if TYPE_CHECKING:
+    from .run import Result
 
 
 def main(arguments: list[str]) -> int:
@@ -24,6 +29,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--root", choices=ROOTS, action="append", help="default: all")
     parser.add_argument("--intensity", type=int, choices=(0, 1), action="append", help="of crashes")
     parser.add_argument("--seed", type=int, default=0, help="of trio's order of tasks")
+    parser.add_argument(
+        "--together", action="store_true", help="then two events in one instant, wherever it came"
+    )
     parser.add_argument("--no-merge", action="store_true", help="go every path to its end")
     parser.add_argument("--quiet", action="store_true", help="the first violation only")
     parser.add_argument("--replay", metavar="EVENTS", help="one path, with all that happens on it")
@@ -39,13 +47,19 @@ def main(arguments: list[str]) -> int:
             )
             if not _explore(exploration, quiet=chosen.quiet):
                 return 1
+            if chosen.together and not _explore_together(Pairs(exploration), quiet=chosen.quiet):
+                return 1
             edges |= exploration.edges
     missing = _report_edges(edges)
     return 1 if missing and chosen.root is None else 0  # from one root not all can be reached
 
 
 def _replay(path: list[str], intensity: int, seed: int) -> int:
-    result = go(path, intensity, seed=seed, quiet=False)
+    if "&" in path[-1]:
+        first, _, second = path.pop().partition("&")
+        result = go_together(path, (first, second), intensity, seed=seed, quiet=False)
+    else:
+        result = go(path, intensity, seed=seed, quiet=False)
     print(*result.log, *result.violations, sep="\n")
     return 1 if result.violations else 0
 
@@ -61,7 +75,7 @@ def _explore(exploration: Exploration, *, quiet: bool) -> bool:
 
     exploration.explore(told)
     if exploration.violation is not None:
-        _tell_violation(exploration, quiet=quiet)
+        _tell(exploration.violation, exploration.intensity, exploration.seed, quiet=quiet)
         return False
     seconds = time.monotonic() - began
     print(
@@ -73,18 +87,30 @@ def _explore(exploration: Exploration, *, quiet: bool) -> bool:
     return True
 
 
-def _tell_violation(exploration: Exploration, *, quiet: bool) -> None:
-    result = exploration.violation
-    assert result is not None
+def _explore_together(pairs: Pairs, *, quiet: bool) -> bool:
+    began = time.monotonic()
+    pairs.explore()
+    if pairs.violation is not None:
+        _tell(pairs.violation, pairs.explored.intensity, pairs.seed, quiet=quiet)
+        return False
+    print(
+        f"together: {pairs.given} pairs of events in one instant, after {len(pairs.explored.paths)}"
+        f" situations, by {pairs.runs} runs ({time.monotonic() - began:.0f} s)",
+        flush=True,
+    )
+    return True
+
+
+def _tell(result: Result, intensity: int, seed: int, *, quiet: bool) -> None:
     path = " ".join(result.path)
     print(f"path {path}: {result.violations[0]}")
     if not quiet:
-        again = go(result.path, exploration.intensity, seed=exploration.seed, quiet=False)
-        print(*again.log, sep="\n")
+        print("# Replay, with all that happens, from the repository's root:")
         print(
-            f"# Replay, from the repository's root:\npython -m tests.exploration --intensity "
-            f'{exploration.intensity} --seed {exploration.seed} --replay "{path}"'
+            f'python -m tests.exploration --intensity {intensity} --seed {seed} --replay "{path}"',
+            flush=True,
         )
+        _replay(list(result.path), intensity, seed)
 
 
 def _report_edges(edges: set[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

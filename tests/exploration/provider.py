@@ -32,9 +32,11 @@ class Bug(Exception):
 class Decision:
     """A call that waits for its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, made: bool) -> None:
         self._made = trio.Event()
         self.answer = ""
+        if made:
+            self.make("ok")
 
     async def wait(self) -> None:
         """Until it is made; raises what it says."""
@@ -48,8 +50,8 @@ class Decision:
                 raise Bug("scripted")
 
     def make(self, answer: str) -> None:
-        """Decide."""
-        self.answer = answer
+        """Decide, once."""
+        self.answer = self.answer or answer
         self._made.set()
 
 
@@ -74,6 +76,13 @@ class Backend:
         self.hooks_done: list[tuple[int, int]] = []
         self.busy: set[int] = set()
         self.breaches: list[str] = []
+        self.well = False
+
+    def heal(self) -> None:
+        """From now on all calls succeed, and those that wait."""
+        self.well = True
+        for decision in (*self.pings.values(), *self.hooks.values()):
+            decision.make("ok")
 
     def breach(self, text: str) -> None:
         """Something was done that must not be."""
@@ -88,7 +97,7 @@ class Backend:
             self.hook_calls.append(key)
             if key in self.hooks:
                 self.breach(f"hook {number} runs twice at a time on client {client}")
-            self.hooks[key] = decision = Decision()
+            self.hooks[key] = decision = Decision(made=self.well)
             try:
                 await decision.wait()
                 self.hooks_done.append(key)
@@ -126,7 +135,7 @@ class DecidedProvider(DocumentsDatabaseBase):
         self._use(client, "ping")
         backend = self.backend
         backend.busy.add(client.number)
-        backend.pings[client.number] = decision = Decision()
+        backend.pings[client.number] = decision = Decision(made=backend.well)
         try:
             await decision.wait()
         finally:

@@ -65,7 +65,8 @@ class Run:
     """One path as it is gone."""
 
     def __init__(self, path: Sequence[str], intensity: int, *, quiet: bool, remember: bool) -> None:
-        self.result = Result(tuple(path))
+        self.path = tuple(path)
+        self.result = Result(self.path)
         self.model = Model(intensity=intensity)
         self.backend = Backend()
         self.steps: list[tuple[str, str, str]] = []
@@ -218,7 +219,7 @@ class Run:
             self.log("[the block is left]")
 
     async def _follow(self) -> None:
-        for place, event in enumerate(self.result.path):
+        for place, event in enumerate(self.path):
             if event == "abort":
                 self.log("[abort]")
                 self.scope.cancel()
@@ -273,13 +274,17 @@ def go(
         quiet: no log is kept, and an error of the run's own is a violation.
         remember: whether the situation at the end is wanted: a third of the time.
     """
-    run = Run(path, intensity, quiet=quiet, remember=remember)
+    return deterministically(Run(path, intensity, quiet=quiet, remember=remember), seed)
+
+
+def deterministically(run: Run, seed: int) -> Result:
+    """Let a run have its course, with trio's order of tasks by `seed`."""
     with deterministic(seed):
         try:
             trio.run(run.main, clock=run.clock)
         except (Exception, BaseExceptionGroup) as error:
             run.result.violations.append(f"the run itself broke: {error!r}")
-            if not quiet:
+            if not run.quiet:
                 raise
     run.result.model, run.result.steps = run.model, run.steps
     return run.result

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import itertools
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,14 +12,31 @@ from .alphabet import possible
 from .run import go
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from .model import Model
     from .run import Result
 
 ROOTS: dict[str, tuple[str, ...]] = {"init": (), "ready": ("begin", "ping+")}
 """Where the counting of events begins."""
 
 GARBAGE = 200  # runs after which it is taken out
+
+
+@contextmanager
+def uncollected() -> Iterator[Callable[[], None]]:
+    """Collect garbage after every `GARBAGE` calls only: a run leaves many cycles, and is short."""
+    runs = itertools.count(1)
+
+    def ran() -> None:
+        if next(runs) % GARBAGE == 0:
+            gc.collect()
+
+    gc.disable()
+    try:
+        yield ran
+    finally:
+        gc.enable()
 
 
 @dataclass
@@ -31,6 +50,7 @@ class Exploration:
         edges: steps of the machine that were seen.
         events: the events that were given.
         violation: the first path that broke something.
+        paths: to each situation the shortest, and what the model knows there.
     """
 
     root: str
@@ -42,6 +62,7 @@ class Exploration:
     edges: set[tuple[str, str, str]] = field(default_factory=set)
     events: set[str] = field(default_factory=set)
     violation: Result | None = None
+    paths: list[tuple[tuple[str, ...], Model]] = field(default_factory=list)
     _known: dict[int, int] = field(default_factory=dict)
     _children: list[list[int | None]] = field(default_factory=list)
 
@@ -57,19 +78,17 @@ class Exploration:
 
     def explore(self, told: Callable[[int, Exploration], object] = lambda *_: None) -> None:
         """All paths of up to `depth` events."""
-        gc.disable()  # a run leaves many cycles, and is short
-        try:
-            self._explore(told)
-        finally:
-            gc.enable()
+        with uncollected() as ran:
+            self._explore(told, ran)
 
-    def _explore(self, told: Callable[[int, Exploration], object]) -> None:
+    def _explore(self, told: Callable[[int, Exploration], object], ran: Callable[[], None]) -> None:
         level = self._visit(ROOTS[self.root])[1]
         for length in range(1, self.depth + 1):
             following: list[tuple[int, tuple[str, ...], Sequence[str]]] = []
             for node, path, events in level:
                 for event in events:
                     child, more = self._visit((*path, event), last=length == self.depth)
+                    ran()
                     if self.violation is not None:
                         return
                     self._children[node].append(child)
@@ -83,8 +102,6 @@ class Exploration:
         """Go a path; the number of the situation it ends in, and where to go on if it is new."""
         result = go(path, self.intensity, seed=self.seed, remember=not last)
         self.runs += 1
-        if self.runs % GARBAGE == 0:
-            gc.collect()
         self.edges.update(result.steps)
         self.events.update(path[-1:])
         if result.violations:
@@ -97,6 +114,8 @@ class Exploration:
         node = len(self._children)
         self._known.setdefault(result.fingerprint, node)
         self._children.append([])
+        assert result.model is not None
+        self.paths.append((path, result.model))
         return node, [(node, path, tuple(possible(result.model)))]
 
     def interleavings(self) -> int:
