@@ -81,8 +81,7 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        # Held here because a loop holds its tasks weakly.
-        self._closing: set[asyncio.Task[bool]] = set()
+        self._closing: set[asyncio.Task[Any]] = set()
 
     async def open(self, settings: PyMongoSettings, notify: Notify) -> PyMongoHandle:
         """Make a client. It talks to no server, and has no task, before its first `ping`.
@@ -112,7 +111,7 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
                     LIST_NOTHING, read_preference=driver.read_preference
                 )
         finally:
-            await _close(driver, CLOSE_SECONDS)
+            await self._end(driver, CLOSE_SECONDS)
 
     async def ping(self, client: PyMongoHandle) -> None:
         """As that of every MongoDB; its cancellation waits for the driver 0.1 s at most.
@@ -154,9 +153,7 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
         """
         if not self._forget(client):
             return
-        closing = asyncio.create_task(_drain_and_close(client, self.close_timeout))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        closing = self._keep(self._drain_and_close(client, self.close_timeout))
         try:
             drained = await asyncio.shield(closing)
         except asyncio.CancelledError:
@@ -164,6 +161,41 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
             raise
         if not drained:
             raise TimeoutError(f"calls of {self.name!r} were still under way")
+
+    async def _drain_and_close(self, client: PyMongoHandle, seconds: float) -> bool:
+        """Close `client` within `SHARE` of `seconds`; whether all its calls have ended by then.
+
+        When cancelled, be it because the loop ends, it drains no more, but closes.
+        """
+        idle = asyncio.Event()
+        client.monitor.when_idle(idle.set)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds * DRAIN_SHARE):
+                    await idle.wait()
+        finally:
+            await self._end(client.driver, seconds * (SHARE - DRAIN_SHARE))
+        return not client.monitor.statistics().in_use
+
+    async def _end(self, driver: AsyncMongoClient[dict[str, Any]], seconds: float) -> None:
+        """Close `driver` within so many seconds; when cancelled, within three tenths of one.
+
+        Cut off at once while it closes its sockets, it would leave those open, as nobody's.
+        """
+        closing = self._keep(_close(driver, seconds))
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            asyncio.get_running_loop().call_later(_AGAIN, closing.cancel)
+            await _outlast(closing, 3 * _AGAIN)
+            raise
+
+    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` in a task of its own, and hold that: a loop holds its tasks weakly."""
+        task = asyncio.create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
 
     async def _in_thread(self, make: Callable[[], T]) -> T:
         """Make a client in a thread, because certificates are read from disk."""
@@ -201,7 +233,7 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
 
 
 _AGAIN: Final = 0.1
-"""How long a second `close` may take, or the end of what was cancelled, in seconds."""
+"""How long a second `close` may take, or what goes on after a cancellation, in seconds."""
 
 
 async def _abandonable(
@@ -251,6 +283,15 @@ async def _check_unlocked(client: PyMongoHandle, seconds: float) -> None:
     lock.release()
 
 
+async def _outlast(task: asyncio.Task[Any], seconds: float) -> None:
+    """Wait for the end of `task`, at most so long, even if cancelled (a loop may do it twice)."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while not task.done() and loop.time() < until:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task}, timeout=until - loop.time())
+
+
 def _seen(task: asyncio.Task[None]) -> None:
     """Nobody may be left to take its error: asyncio would log it as never retrieved."""
     if not task.cancelled():
@@ -264,22 +305,6 @@ def _check_host(name: str) -> None:
             f"connection {name!r}: backend 'pymongo' works on asyncio, not on {host}. "
             'Set backend = "mongo", which works on both'
         )
-
-
-async def _drain_and_close(client: PyMongoHandle, seconds: float) -> bool:
-    """Close `client` within `SHARE` of `seconds`; whether all its calls have ended by then.
-
-    When cancelled, be it because the loop ends, it drains no more, but closes.
-    """
-    idle = asyncio.Event()
-    client.monitor.when_idle(idle.set)
-    try:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds * DRAIN_SHARE):
-                await idle.wait()
-    finally:
-        await _close(client.driver, seconds * (SHARE - DRAIN_SHARE))
-    return not client.monitor.statistics().in_use
 
 
 async def _close(driver: AsyncMongoClient[dict[str, Any]], seconds: float) -> None:

@@ -409,6 +409,38 @@ def test_closing_says_what_it_gave_up(
     on_asyncio(main)
 
 
+@PLAIN
+def test_a_cancelled_close_does_not_cut_pymongo_off(
+    mongod: Mongod, monkeypatch: pytest.MonkeyPatch, on_asyncio: Run
+) -> None:
+    """Cut off while it closes its sockets, it would leave them open."""
+
+    async def main() -> None:
+        provider = PyMongoProvider("main")
+        before = await held_after(life(provider, mongod.url))
+        handle = await provider.open(settings(provider, mongod.url), Ear())
+        await provider.ping(handle)
+        close, begun, release, path = handle.driver.close, asyncio.Event(), asyncio.Event(), []
+
+        async def slow() -> None:
+            path.append("begun")
+            begun.set()
+            await release.wait()
+            await close()
+            path.append("ended")
+
+        monkeypatch.setattr(handle.driver, "close", slow)
+        closing = asyncio.create_task(provider.close(handle))
+        await begun.wait()
+        closing.cancel()
+        await asyncio.wait([closing])
+        release.set()
+        await until(lambda: no_more_than(before))
+        assert path == ["begun", "ended"]
+
+    on_asyncio(main)
+
+
 def test_a_cancelled_close_passes_at_once_and_still_closes(
     mongod_factory: MongodFactory, make: Any, on_asyncio: Run
 ) -> None:
