@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ..errors import ChildStartFailed
 from .policy import RestartWindow
 from .spec import ChildState
 
@@ -33,20 +34,35 @@ UNCANCELLED = nullcontext()
 
 
 class Starting:
-    """What the one who starts a child waits for: its first value, or its end without one."""
+    """What the one who starts children waits for: all their first values, or an end without one."""
 
-    __slots__ = ("error", "over", "value")
+    __slots__ = ("error", "failed", "left", "over", "values")
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 1) -> None:
         self.over = trio.Event()
-        self.value: Any = NOT_STARTED
-        self.error: BaseException | None = None  # of that end
+        self.left = count  # how many have yet to come up
+        # Kept for the starter: by the time it runs, they may have crashed and begun anew.
+        self.values: dict[Child, Any] = {}
+        self.failed: Child | None = None  # the first
+        self.error: BaseException | None = None  # of its end
 
-    def fail(self, error: BaseException | None) -> None:
-        """Wake who waits: it ended, from `error`, or will not come."""
-        # Kept for the starter: by the time it runs another may have begun the child anew.
-        self.error = error
-        self.over.set()
+    def came_up(self, child: Child, value: Any) -> None:
+        """Keep its value; wake who waits if it was the last."""
+        self.values[child] = value
+        self.left -= 1
+        if self.left == 0:
+            self.over.set()
+
+    def fail(self, child: Child, error: BaseException | None) -> None:
+        """Wake who waits: one ended, from `error`, or will not come."""
+        if self.failed is None:
+            self.failed, self.error = child, error
+            self.over.set()
+
+    def check(self) -> None:
+        """Raise `ChildStartFailed` if one has failed."""
+        if self.failed is not None:
+            raise ChildStartFailed(self.failed.spec.id) from self.error
 
 
 class End:
@@ -159,9 +175,7 @@ class Child:
         starting, self.starting = self.starting, None
         if starting is not None:
             self.kept = True
-            # Kept for the starter: by the time it runs we may have crashed and begun anew.
-            starting.value = value
-            starting.over.set()
+            starting.came_up(self, value)
         if self._told is not None:
             self._told(self)
 
@@ -196,7 +210,7 @@ class Child:
         self.runs = self.reported = False
         starting, self.starting = self.starting, None
         if starting is not None:
-            starting.fail(self.error)
+            starting.fail(self, self.error)
         ended, self._ended = self._ended, None
         if ended is not None:
             ended.set()

@@ -15,6 +15,7 @@ import trio
 from ..errors import ChildStartFailed
 from .child import RESTARTING, STARTING, STOPPED, End
 from .spec import Strategy
+from .starting import start
 from .stopping import wait_stopped
 from .turns import Turns
 
@@ -156,7 +157,7 @@ class Group:
         if owed and kept and not self._runner.stopping:
             other.state, other.starting = RESTARTING, hurried
         elif hurried is not None:
-            hurried.fail(other.error)
+            hurried.fail(other, other.error)
 
     async def _restart(self, child: Child) -> None:
         child.end_pending = None
@@ -174,7 +175,7 @@ class Group:
                 self._runner.tell_restarting(member, "sibling")
             member.tried = True
             try:
-                await self._runner.start(member)
+                await start(self._runner, member)
             except ChildStartFailed:
                 if member.was_stopped:  # by a command, or with the supervisor
                     continue

@@ -7,12 +7,17 @@ incarnation costs no more than the call of `run`. What follows an end is decided
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
-from ..errors import ChildStartFailed, RestartIntensityExceeded
-from .child import NOT_STARTED, RESTARTING, STARTING, STOPPING, Child, End, Starting
+from ..errors import (
+    ChildAlreadyPresent,
+    ChildAlreadyStarted,
+    RestartIntensityExceeded,
+    SupervisorError,
+)
+from .child import NOT_STARTED, RESTARTING, STARTING, STOPPED, STOPPING, Child, End
 from .groups import Group
 from .observers import Observers
 from .policy import RestartWindow, runs_again, shuts_down
@@ -26,10 +31,10 @@ from .spec import (
     ShuttingDown,
     Strategy,
 )
-from .stopping import stop_all, wait_stopped
+from .stopping import stop_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from .spec import ChildSpec, SupervisorObserver
 
@@ -68,13 +73,13 @@ class Runner:
         self.active = 0  # tasks
         self.resting = 0  # of these, how many wait out their backoff
         self._quiet: trio.Event | None = None
-        self._undecided: Child | None = None
+        self.undecided: Child | None = None
         self.body = trio.CancelScope()
         self.escalation: RestartIntensityExceeded | None = None
         self.before_escalation: Callable[[RestartIntensityExceeded], object] | None = None
         self.restarts: dict[str, int] = {"crash": 0, "exit": 0, "start_failed": 0}
 
-    # -- starting -----------------------------------------------------------------------------
+    # -- who there is -------------------------------------------------------------------------
 
     def add(self, spec: ChildSpec) -> Child:
         """Keep a child for this spec, whose id must be free."""
@@ -86,6 +91,30 @@ class Runner:
         if self.children.get(child.spec.id) is child:
             del self.children[child.spec.id]
 
+    def check_open(self) -> None:
+        """Refuse to start anybody once all are being stopped."""
+        if self.stopping:
+            raise SupervisorError(f"supervisor {self.name!r} is stopping")
+
+    def check_admission(self, specs: Sequence[ChildSpec]) -> None:
+        """Refuse specs of which one cannot be added, all of them."""
+        self.check_open()
+        seen: set[str] = set()
+        for spec in specs:
+            present = self.children.get(spec.id)
+            if spec.id in seen:
+                raise ChildAlreadyPresent(f"child {spec.id!r} is in the list twice")
+            if present is not None and present.state is STOPPED:
+                raise ChildAlreadyPresent(f"child {spec.id!r} is present: restart or delete it")
+            if present is not None:
+                raise ChildAlreadyStarted(f"child {spec.id!r} is {present.state}")
+            if spec.significant and self.auto_shutdown is AutoShutdown.NEVER:
+                raise SupervisorError(
+                    f"child {spec.id!r} is significant, but supervisor {self.name!r} never shuts "
+                    "down by itself: give it an auto_shutdown"
+                )
+            seen.add(spec.id)
+
     def spawn(self, child: Child) -> None:
         """Run a child that is not running."""
         self.nursery.start_soon(self._run, child, name=child.spec.id)
@@ -94,38 +123,6 @@ class Runner:
         child.value = NOT_STARTED
         child.error = None
         self.active += 1
-
-    async def start(self, child: Child, *, keep: bool = True) -> Any:
-        """Run a child that is not running; wait until it says `started`, and give its value.
-
-        Args:
-            child: the one to run.
-            keep: whether its spec stays if nothing comes of it.
-
-        Raises:
-            ChildStartFailed: it ended before that.
-
-        Cancellation stops the child again.
-        """
-        starting = child.starting = child.starting or Starting()
-        child.kept = keep
-        self.spawn(child)
-        try:
-            await starting.over.wait()
-        except trio.Cancelled:
-            child.kept, child.starting = keep, None  # nobody is told any more
-            child.end_pending = None  # it came up and ended in the instant of our cancellation
-            child.stop()
-            with trio.CancelScope(shield=True):
-                await wait_stopped(self, [child])
-            self._start_failed(child)
-            raise
-        if starting.value is NOT_STARTED:
-            self._start_failed(child)
-            raise ChildStartFailed(child.spec.id) from starting.error
-        if child.spec.significant:
-            self._undecided = None
-        return starting.value
 
     # -- tasks --------------------------------------------------------------------------------
 
@@ -147,7 +144,7 @@ class Runner:
                         break
                     if child.hot:
                         await self._let_others(child)
-            if child.was_cancelled():
+            if self.observers and child.was_cancelled():
                 self._tell_ended(child, stopping=True)
         except Exception as error:
             if child.state is not STOPPING:
@@ -179,11 +176,12 @@ class Runner:
         again = child.tried and child.starting is not None
         child.end()
         self.active -= 1
-        if self._quiet is not None and self.active == 0:
+        if self.active == 0 and self._quiet is not None:
             self._quiet.set()
-        again = again and not child.was_stopped
-        if again or (child.end_pending is not None and child.end_pending.reason is not None):
-            child.state = RESTARTING
+        if self.group is not None:
+            again = again and not child.was_stopped
+            if again or (child.end_pending is not None and child.end_pending.reason is not None):
+                child.state = RESTARTING
 
     async def wait_quiet(self) -> None:
         """Wait until no child has a task."""
@@ -258,13 +256,7 @@ class Runner:
             self._end_all()
         elif self.group is None and all(c.starting is not None for c in others):
             # They may fail to start. OTP would ask after that: it starts one at a time.
-            self._undecided = child
-
-    def _start_failed(self, child: Child) -> None:
-        """No child came of it: what had waited for its start is decided now."""
-        if self._undecided is not None and child.spec.significant and not self.stopping:
-            undecided, self._undecided = self._undecided, None
-            self.ended_for_good(undecided)
+            self.undecided = child
 
     def _end_all(self) -> None:
         self.stopping = True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .batches import batches
 from .child import STOPPED
 from .spec import ChildUnstopped
 
@@ -22,20 +23,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("moorings.supervisors")
 
-BATCH = 100
-"""So many children are stopped before they and all others get their turn to run.
-
-What they need to end is freed again before the garbage collector looks for it, and is still in the
-processor's cache: 10,000 end in half the time (by `tests.bench children`; 32 to 200 are alike).
-"""
-
 
 async def stop_all(runner: Runner) -> None:
     """Stop every child: the last started first, or all together when unordered."""
     runner.stopping = True
     try:
         with trio.CancelScope(shield=True):
-            await (_stop_in_order if runner.ordered else _stop_together)(runner)
+            if runner.ordered:
+                await _stop_in_order(runner)
+            else:
+                await stop_together(runner, tuple(runner.children.values()))
     except BaseException:  # Ctrl-C: nobody else would ever stop the rest
         for child in tuple(runner.children.values()):
             child.stop()
@@ -48,13 +45,15 @@ async def _stop_in_order(runner: Runner) -> None:
         await wait_stopped(runner, [child])
 
 
-async def _stop_together(runner: Runner) -> None:
-    children = [c for c in runner.children.values() if c.state is not STOPPED]
-    for number, child in enumerate(children):
-        if number and number % BATCH == 0:
+async def stop_together(runner: Runner, children: Sequence[Child]) -> None:
+    """Stop these children, none after another, and wait for the end of them all."""
+    running = [child for child in children if child.state is not STOPPED]
+    for number, batch in enumerate(batches(running)):
+        if number:
             await trio.lowlevel.cancel_shielded_checkpoint()
-        child.stop()
-    await wait_stopped(runner, children)
+        for child in batch:
+            child.stop()
+    await wait_stopped(runner, running)
 
 
 async def wait_stopped(runner: Runner, children: Sequence[Child]) -> None:
@@ -73,8 +72,8 @@ async def wait_stopped(runner: Runner, children: Sequence[Child]) -> None:
 
 async def _wait_all_ended(runner: Runner, children: Sequence[Child]) -> None:
     left = [child for child in children if child.state is not STOPPED]
-    if len(left) > 1 and len(left) == runner.active:
-        await runner.wait_quiet()  # an event for all of them
+    if runner.stopping and len(left) == runner.active > 1:
+        await runner.wait_quiet()  # an event for all of them, and nobody else is started
         return
     for child in left:
         await child.wait_ended()

@@ -1,7 +1,7 @@
 """The supervisor: the commands and answers of those who have children run.
 
-The children's life is in `runner`, what several of them share in `groups`, their end in
-`stopping`.
+The children's life is in `runner`, what several of them share in `groups`, how they begin in
+`starting`, their end in `stopping`.
 """
 
 from __future__ import annotations
@@ -9,19 +9,15 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-import trio
-
 from ..errors import (
-    ChildAlreadyPresent,
-    ChildAlreadyStarted,
     ChildNotFound,
     ChildRunning,
-    ChildStartFailed,
     SupervisorError,
     did_you_mean,
 )
-from .child import NOT_STARTED, STOPPED
-from .spec import AutoShutdown, ChildCounts, ChildInfo
+from .child import STOPPED
+from .spec import ChildCounts, ChildInfo
+from .starting import start, start_in_order, start_together
 from .stopping import wait_stopped
 
 if TYPE_CHECKING:
@@ -71,10 +67,10 @@ class Supervisor:
         Cancellation stops the child again and forgets it.
         """
         async with self._turn():
-            self._check_admission([spec])
+            self._runner.check_admission([spec])
             child = self._runner.add(spec)
             try:
-                return await self._runner.start(child, keep=False)
+                return await start(self._runner, child, keep=False)
             except BaseException:
                 self._runner.forget(child)
                 raise
@@ -82,34 +78,23 @@ class Supervisor:
     async def start_children(self, specs: Sequence[ChildSpec]) -> tuple[Any, ...]:
         """Start children in order, each when the one before it has said `started`.
 
-        All specs are checked before the first child starts. If one fails to start, those before
-        it are stopped again, the last first.
+        With `ordered=False` they start together. All specs are checked before the first child
+        starts. If one fails to start, the others are stopped again, the last first or together:
+        after an error nothing of the call is left.
 
         Returns:
             The values they passed to `task_status.started`.
 
         Raises:
-            ChildStartFailed: names the one that failed; nothing of this call is left.
-            ChildAlreadyStarted, ChildAlreadyPresent, SupervisorError: as by `start_child`;
-                nothing was started.
+            ChildStartFailed: names the one that failed.
+            ChildAlreadyStarted, ChildAlreadyPresent, SupervisorError: as by `start_child`.
 
-        Cancellation stops them again and forgets them.
+        Cancellation, too, stops them again and forgets them.
         """
+        start_all = start_in_order if self._runner.ordered else start_together
         async with self._turn():
-            self._check_admission(specs)
-            started: list[Child] = []
-            values: list[Any] = []
-            try:
-                for spec in specs:
-                    self._check_admission([spec])  # without turns somebody else may have been first
-                    started.append(self._runner.add(spec))
-                    values.append(await self._runner.start(started[-1], keep=False))
-            except BaseException:
-                with trio.CancelScope(shield=True):
-                    for child in reversed(started):
-                        await self._drop(child)
-                raise
-            return tuple(values)
+            self._runner.check_admission(specs)
+            return tuple(await start_all(self._runner, specs))
 
     def start_children_nowait(self, specs: Sequence[ChildSpec]) -> None:
         """Start many children together, without waiting for any (only with `ordered=False`).
@@ -124,7 +109,7 @@ class Supervisor:
         runner = self._runner
         if runner.ordered:
             raise SupervisorError(f"supervisor {self.name!r} starts its children one by one")
-        self._check_admission(specs)
+        runner.check_admission(specs)
         for spec in specs:
             runner.spawn(runner.add(spec))
 
@@ -162,10 +147,10 @@ class Supervisor:
         """
         async with self._turn():
             child = self._find(id)
-            self._check_open()
+            self._runner.check_open()
             if not child.is_waiting():
                 self._check_idle(child)
-                return await self._runner.start(child)
+                return await start(self._runner, child)
             alone = child.task is not None  # it rests in its own task, not in its group's restart
             starting = child.hurry()
         try:
@@ -173,9 +158,8 @@ class Supervisor:
         finally:
             if alone and child.starting is starting:
                 child.starting = None  # nobody waits: a start that fails is the policy's again
-        if starting.value is NOT_STARTED:
-            raise ChildStartFailed(id) from starting.error
-        return starting.value
+        starting.check()
+        return starting.values[child]
 
     def delete_child(self, id: str) -> None:  # noqa: A002
         """Forget the spec of a child that is not running.
@@ -236,36 +220,7 @@ class Supervisor:
                 f"supervisor {self.name!r} has no child {id!r}. {did_you_mean(id, known)}"
             ) from None
 
-    def _check_open(self) -> None:
-        if self._runner.stopping:
-            raise SupervisorError(f"supervisor {self.name!r} is stopping")
-
     @staticmethod
     def _check_idle(child: Child) -> None:
         if child.state is not STOPPED:
             raise ChildRunning(f"child {child.spec.id!r} is {child.state}")
-
-    def _check_admission(self, specs: Sequence[ChildSpec]) -> None:
-        self._check_open()
-        seen: set[str] = set()
-        for spec in specs:
-            present = self._runner.children.get(spec.id)
-            if spec.id in seen:
-                raise ChildAlreadyPresent(f"child {spec.id!r} is in the list twice")
-            if present is not None and present.state is STOPPED:
-                raise ChildAlreadyPresent(f"child {spec.id!r} is present: restart or delete it")
-            if present is not None:
-                raise ChildAlreadyStarted(f"child {spec.id!r} is {present.state}")
-            if spec.significant and self._runner.auto_shutdown is AutoShutdown.NEVER:
-                raise SupervisorError(
-                    f"child {spec.id!r} is significant, but supervisor {self.name!r} never shuts "
-                    "down by itself: give it an auto_shutdown"
-                )
-            seen.add(spec.id)
-
-    async def _drop(self, child: Child) -> None:
-        child.kept = False
-        child.end_pending = None
-        child.stop()
-        await wait_stopped(self._runner, [child])
-        self._runner.forget(child)

@@ -33,8 +33,8 @@ from moorings.supervisors import (
     Restart,
     open_supervisor,
 )
+from moorings.supervisors.batches import BATCH
 from moorings.supervisors.observers import Observers
-from moorings.supervisors.stopping import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,11 +1,14 @@
 """Supervisors alone: children are started, one crashes, all crash at once, all are stopped.
 
-The floor is bare trio, a task and an event per child, whose crash is caught within the child.
-`scopes` is that floor with a cancel scope each: without one, no child can be stopped alone.
+The floor is bare trio, a task and an event per child, whose crash is caught within the child; they
+are up when each event has been waited for. Ours are when `start_children` says so. `scopes` is that
+floor with a cancel scope each: without one, no child can be stopped alone. `counted` is the floor
+whose children count down to one event for all: the least that bare trio can do.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
@@ -23,8 +26,9 @@ from .contestants import Boom, mode_streaming, restart_some
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
-    from moorings.supervisors import TaskStatus
+    from moorings.supervisors import Supervisor, TaskStatus
 
     from .clock import Report
 
@@ -49,7 +53,9 @@ def run(report: Report) -> None:
             "floor": partial(_floor, n),
             "floor again": partial(_floor, n),
             "scopes": partial(_scopes, n),
+            "counted": partial(_counted, n),
             "ours": partial(_supervised, n),
+            "by events": partial(_by_events, n),
         }
         if n <= MODE_UP_TO:
             contestants["mode"] = partial(mode_streaming, n)
@@ -59,6 +65,8 @@ def run(report: Report) -> None:
         peers = {
             "noise": best["floor again"],
             "scopes": best["scopes"],
+            "counted": best["counted"],
+            "ours by events": best["by events"],
             "mode": best.get("mode", {}),
             "OTP": _otp(n, rounds),
         }
@@ -82,7 +90,7 @@ def run(report: Report) -> None:
 
 
 class _Child:
-    """Up after a checkpoint; then it waits for its crash."""
+    """Bare trio's: up after a checkpoint, it waits for its crash, and catches that itself."""
 
     __slots__ = ("ready", "task")
 
@@ -90,17 +98,13 @@ class _Child:
         self.ready = trio.Event()
         self.task: trio.lowlevel.Task
 
-    async def run(self, *, task_status: TaskStatus) -> None:
-        await trio.lowlevel.checkpoint()
-        task_status.started()
-        await self._wait_for_crash()
-
-    async def run_for_ever(self) -> None:
-        """The floor's: it catches its own crash."""
+    async def run(self) -> None:
         while True:
             try:
                 await trio.lowlevel.checkpoint()
-                await self._wait_for_crash()
+                self.ready.set()
+                self.task = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(_abort)
             except Boom:
                 pass
 
@@ -110,24 +114,66 @@ class _Child:
             while True:
                 try:
                     await trio.lowlevel.checkpoint()
-                    await self._wait_for_crash()
+                    self.ready.set()
+                    self.task = trio.lowlevel.current_task()
+                    await trio.lowlevel.wait_task_rescheduled(_abort)
                 except Boom:
                     pass
-
-    async def _wait_for_crash(self) -> None:
-        self.ready.set()
-        self.task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
 
     def crash(self) -> None:
         self.ready = trio.Event()
         trio.lowlevel.reschedule(self.task, Error(Boom()))
 
 
-async def _lived(children: Sequence[_Child], began: float) -> dict[str, float]:
-    """What they have started for: seconds of their start, of a restart, of the crash of all."""
-    await _wait_ready(children)
-    start = clock() - began
+class _Counted(_Child):
+    """The floor's, but whoever comes up last sets an event for all."""
+
+    __slots__ = ("all_up",)
+
+    def __init__(self, all_up: _Countdown) -> None:
+        self.all_up = all_up
+        self.task: trio.lowlevel.Task
+
+    async def run(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.all_up.left -= 1
+        if self.all_up.left == 0:
+            self.all_up.event.set()
+        self.task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(_abort)
+
+
+class _Countdown:
+    def __init__(self, left: int) -> None:
+        self.left, self.event = left, trio.Event()
+
+
+class _Supervised(_Child):
+    """Ours: its supervisor knows when it is up, so that it has an event for its restarts only."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.ready = None
+
+    async def __call__(self, *, task_status: TaskStatus) -> None:
+        await trio.lowlevel.checkpoint()
+        task_status.started()
+        if self.ready is not None:
+            self.ready.set()
+        self.task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(_abort)
+
+
+def _abort(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
+
+
+async def _lived(children: Sequence[_Child]) -> dict[str, float]:
+    """Seconds of a restart, and of the crash of all.
+
+    Garbage is collected before each figure, so that none pays for what the one before has left.
+    """
 
     async def restart(index: int) -> None:
         children[index].crash()
@@ -135,11 +181,12 @@ async def _lived(children: Sequence[_Child], began: float) -> dict[str, float]:
 
     one = await restart_some(len(children), restart, trio.sleep)
     await trio.sleep(PAUSE)  # a child that has just been restarted lets the others run first
+    gc.collect()
     began = clock()
     for child in children:
         child.crash()
     await _wait_ready(children)
-    return {"start": start, "restart": one, "crash of all": clock() - began}
+    return {"restart": one, "crash of all": clock() - began}
 
 
 async def _wait_ready(children: Sequence[_Child]) -> None:
@@ -148,7 +195,7 @@ async def _wait_ready(children: Sequence[_Child]) -> None:
 
 
 def _floor(n: int) -> dict[str, float]:
-    return _bare(n, _Child.run_for_ever)
+    return _bare(n, _Child.run)
 
 
 def _scopes(n: int) -> dict[str, float]:
@@ -162,10 +209,29 @@ def _bare(n: int, run: Callable[[_Child], Awaitable[object]]) -> dict[str, float
         async with trio.open_nursery() as nursery:
             for child in children:
                 nursery.start_soon(run, child)
-            figures = await _lived(children, began)
+            await _wait_ready(children)
+            start = clock() - began
+            figures = await _lived(children)
+            gc.collect()
             stopped = clock()
             nursery.cancel_scope.cancel()
-        return {**figures, "stop": clock() - stopped}
+        return {"start": start, **figures, "stop": clock() - stopped}
+
+    return trio.run(main)
+
+
+def _counted(n: int) -> dict[str, float]:
+    async def main() -> dict[str, float]:
+        began = clock()
+        all_up = _Countdown(n)
+        children = [_Counted(all_up) for _ in range(n)]
+        async with trio.open_nursery() as nursery:
+            for child in children:
+                nursery.start_soon(child.run)
+            await all_up.event.wait()
+            start = clock() - began
+            nursery.cancel_scope.cancel()
+        return {"start": start}
 
     return trio.run(main)
 
@@ -173,16 +239,40 @@ def _bare(n: int, run: Callable[[_Child], Awaitable[object]]) -> dict[str, float
 def _supervised(n: int) -> dict[str, float]:
     async def main() -> dict[str, float]:
         began = clock()
-        children = [_Child() for _ in range(n)]
-        supervisor = open_supervisor(name="bench", ordered=False, intensity=10**9, period=1.0)
-        async with supervisor as running:
-            specs = [ChildSpec(str(i), child.run) for i, child in enumerate(children)]
-            running.start_children_nowait(specs)
-            figures = await _lived(children, began)
+        children = [_Supervised() for _ in range(n)]
+        async with _supervisor() as running:
+            await running.start_children(_specs(children))
+            start = clock() - began
+            figures = await _lived(children)
+            gc.collect()
             stopped = clock()
-        return {**figures, "stop": clock() - stopped}
+        return {"start": start, **figures, "stop": clock() - stopped}
 
     return trio.run(main)
+
+
+def _by_events(n: int) -> dict[str, float]:
+    """Ours, by who does not ask the supervisor, but has an event each as the floor."""
+
+    async def main() -> dict[str, float]:
+        began = clock()
+        children = [_Supervised() for _ in range(n)]
+        for child in children:
+            child.ready = trio.Event()
+        async with _supervisor() as running:
+            running.start_children_nowait(_specs(children))
+            await _wait_ready(children)
+            return {"start": clock() - began}
+
+    return trio.run(main)
+
+
+def _supervisor() -> AbstractAsyncContextManager[Supervisor]:
+    return open_supervisor(name="bench", ordered=False, intensity=10**9, period=1.0)
+
+
+def _specs(children: Sequence[_Supervised]) -> list[ChildSpec]:
+    return [ChildSpec(str(number), child) for number, child in enumerate(children)]
 
 
 def _otp(n: int, rounds: int) -> dict[str, float]:

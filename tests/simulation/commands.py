@@ -27,8 +27,10 @@ class Command:
     nodes: dict[str, Worker | Tree]
     begun: dict[str, list[int]] = field(default_factory=dict)
     came_up: set[str] = field(default_factory=set)
+    given_at: float = field(default_factory=trio.current_time)
     since: int = 0  # how many facts there were when it was given
     errors: dict[str, BaseException | None] = field(default_factory=dict)  # of those it began
+    failed_at: float | None = None  # when the first of these ended that had not come up
     stops: Entry | None = None  # whom it is to stop at once: one that starts
     stops_number: int = 0  # and which incarnation
 
@@ -143,6 +145,8 @@ class Commands:
         for command in self.open:
             if entry.number in command.begun.get(child, ()):
                 command.errors[child] = told_error(entry.raised)
+                if child not in command.came_up and command.failed_at is None:
+                    command.failed_at = trio.current_time()
 
     def _ask(self, command: Command) -> None:
         for child in command.ids:

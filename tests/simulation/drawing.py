@@ -37,6 +37,15 @@ STORIES = (  # commands that follow each other soon; a digit names whom they are
     ("start_children 1 2", "terminate_child 1", "delete_child 1", "start_child 1"),
 )
 
+CROWDS = (  # the same, where children start together
+    ("start_children 0 1 2", "start_child 2"),
+    ("start_children 0 1 2", "start_child 0", "start_child 1"),
+    ("start_children 0 1 2", *("restart_child 0", "restart_child 1") * 4),
+    ("start_children 0 1 2", "terminate_child 0", "start_child 0"),
+)
+NEW = ("n0", "n1", "n2")
+"""Ids that steps bring: a few, so that later steps are about them as well."""
+
 
 class _Maker:
     """Draws a scenario.
@@ -56,6 +65,7 @@ class _Maker:
         self.bad_starts = draw.choice((1, 1, 4))
         self.impatience = draw.choice((0.1, 0.25, 0.6))
         self.stories = draw.choice((0.0, 0.3, 0.7))
+        self.together = draw.choice((0.3, 0.3, 0.9))  # children that start so; in crowds, by steps
         self.commands = draw.choice(((14, 8, 6, 32, 28, 12), (14, 8, 6, 10, 56, 6)))
         self.significant = draw.choice((0.6, 0.6, 0.95))
         self.significance = draw.choice(((60, 20, 20), (60, 20, 20), (20, 20, 60)))
@@ -116,7 +126,7 @@ class _Maker:
         auto = self.random.choices(AUTO_SHUTDOWNS, self.significance)[0]
         shuts_down = auto != "never"
         policy = self.policy(parent_shuts_down, float("inf")) if level > 1 else Policy("root")
-        ordered = strategy != "one_for_one" or self.chance(0.75)
+        ordered = strategy != "one_for_one" or not self.chance(self.together)
         children: list[Worker | Tree] = []
         for _ in range(self.random.randint(2, 6 if level > 1 else 8)):
             nested = level < self.levels and (self.chance(0.3) or (level == 1 and not children))
@@ -143,9 +153,8 @@ class _Maker:
         left = self.random.randint(0, self.most_steps)
         while left > 0:
             path, tree = self.random.choice(supervisors)
-            # New ones are addressed by later steps as well, so their ids come from a small pool.
             ids = [child.policy.id for child in tree.children] * 2
-            pool = [*ids, "n0", "n1", "n2", "unknown"]
+            pool = [*ids, *NEW, "unknown"]
             at = self.time(until)
             for command, about in self.story(tree, pool):
                 if command == "restart_child" and self.chance(0.5):
@@ -170,7 +179,9 @@ class _Maker:
         resting = [c.policy.id for c in tree.children if c.policy.backoff] or pool
         if self.chance(self.stories):
             story = self.random.choice(STORIES)
-            if story[0].startswith("restart"):
+            if not tree.ordered and self.chance(self.together):
+                story, names = self.random.choice(CROWDS), self.random.sample(NEW, 3)
+            elif story[0].startswith("restart"):
                 names[0] = self.random.choice(resting)
             for line in story:
                 command, *about = line.split()
@@ -185,7 +196,7 @@ class _Maker:
         if command == "restart_child" and self.chance(0.5):
             pool = resting
         if command.startswith("start"):
-            pool = [*pool, *("n0", "n1", "n2") * len(pool)]
+            pool = [*pool, *NEW * len(pool)]
         yield command, tuple(self.random.choice(pool) for _ in range(number))
 
     def step(self, at: float, command: str, path: str, tree: Tree, about: tuple[str, ...]) -> Step:

@@ -287,7 +287,9 @@ class Events:
         since, others, by = self._undecided.get(child, (0, [], frozenset()))
         entered = [e for e in self.book.entries.values() if e.entered_since > since]
         begun = [e for e in entered if e.policy.significant and e.entered_by & by]
-        return since, others + begun[:1]  # of a list only the first was about to start
+        if self.book.tree.ordered:  # of a list only the first was about to start
+            begun = begun[:1]
+        return since, others + begun
 
 
 def _details(event: SupervisorEvent) -> str:

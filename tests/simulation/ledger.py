@@ -170,7 +170,10 @@ class Ledger:
             self.violated(f"{child} runs again and again, and nobody else does")
 
     def _check_start_order(self, child: str, starts: list[Command]) -> None:
-        if not any(c.came_up >= set(c.ids[: c.ids.index(child)]) for c in starts):
+        if not self.tree.ordered:
+            if all(c.given_at < trio.current_time() for c in starts):
+                self.violated(f"{child} is started later than it was asked for")
+        elif not any(c.came_up >= set(c.ids[: c.ids.index(child)]) for c in starts):
             self.violated(f"{child} is started before those listed before it are up")
 
     def _check_turn(self, child: str, commands: list[Command]) -> None:
@@ -221,6 +224,11 @@ class Ledger:
             if c.begun.get(child, [])[:1] == [number]
         ]
         for command in mine if len(mine) == 1 else ():
+            if not self.tree.ordered:
+                late = command.failed_at is not None and trio.current_time() > command.failed_at
+                if late and self.below(child) is None:
+                    self.violated(f"{child} is stopped long after a start failed with which it was")
+                continue
             for other in command.ids[command.ids.index(child) + 1 :]:
                 ours = other in command.begun and self.commands.brought(command, other)
                 if ours and self.entries[other].alive:

@@ -87,6 +87,8 @@ def _how(book: Ledger, command: Command, child: str) -> str:
         return ""
     if entry.unsure and not entry.alive:
         return ""
+    if entry.spawned and book.ending:  # it ended before it ran, and a temporary one is gone
+        return ""
     if entry.alive or entry.is_to_run():
         return "active"
     return "present" if entry.kept else "gone"

@@ -11,7 +11,7 @@ import trio
 import trio._core._run as trio_run  # its randomness is seeded here
 from trio.testing import MockClock
 
-from moorings.supervisors import Supervisor, SupervisorError, stopping
+from moorings.supervisors import Supervisor, SupervisorError, batches
 
 from .children import Children
 from .looking import compare
@@ -220,9 +220,9 @@ def simulate(scenario: Scenario) -> Result:
 def _deterministic(seed: int) -> Iterator[None]:
     """Seed trio's order of tasks, and keep the supervisors' reports out of the log.
 
-    Also make the batches small in which children are stopped together: trees have few of them.
+    Also make the batches small in which children are started and stopped: trees have few of them.
     """
-    batch, stopping.BATCH = stopping.BATCH, 1 + seed % 4
+    batch, batches.BATCH = batches.BATCH, 1 + seed % 4
     before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
     logger = logging.getLogger("moorings.supervisors")
     disabled, logger.disabled = logger.disabled, True
@@ -231,7 +231,7 @@ def _deterministic(seed: int) -> Iterator[None]:
     try:
         yield
     finally:
-        stopping.BATCH = batch
+        batches.BATCH = batch
         logger.disabled = disabled
         trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before[0]
         trio_run._r.setstate(before[1])

@@ -1,0 +1,123 @@
+"""Starting: who starts children is told how that went, and of what failed nothing is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .batches import batches
+from .child import STOPPED, Starting
+from .stopping import stop_together, wait_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .child import Child
+    from .runner import Runner
+    from .spec import ChildSpec
+
+
+async def start(runner: Runner, child: Child, *, keep: bool = True) -> Any:
+    """Run a child that is not running; wait until it says `started`, and give its value.
+
+    Args:
+        runner: of its supervisor.
+        child: the one to run.
+        keep: whether its spec stays if nothing comes of it.
+
+    Raises:
+        ChildStartFailed: it ended before that.
+
+    Cancellation stops the child again.
+    """
+    starting = child.starting = child.starting or Starting()
+    child.kept = keep
+    runner.spawn(child)
+    try:
+        await starting.over.wait()
+    except trio.Cancelled:
+        child.kept, child.starting = keep, None  # nobody is told any more
+        child.end_pending = None  # it came up and ended in the instant of our cancellation
+        child.stop()
+        with trio.CancelScope(shield=True):
+            await wait_stopped(runner, [child])
+        _decide(runner, [child], starting)
+        raise
+    _decide(runner, [child], starting)
+    starting.check()
+    return starting.values[child]
+
+
+async def start_in_order(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any]:
+    """Start children, each when the one before it is up; their values.
+
+    Raises:
+        ChildStartFailed: one ended before that.
+        SupervisorError: one is not admitted any more.
+
+    Nothing of them is left then, nor after a cancellation: the last started is stopped first.
+    """
+    started: list[Child] = []
+    values: list[Any] = []
+    try:
+        for spec in specs:
+            runner.check_admission([spec])  # without turns somebody else may have been first
+            started.append(runner.add(spec))
+            values.append(await start(runner, started[-1], keep=False))
+    except BaseException:
+        for child in reversed(started):
+            await take_back(runner, [child])
+        raise
+    return values
+
+
+async def start_together(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any]:
+    """The same, but none waits for another, and all are stopped together."""
+    started: list[Child] = []
+    starting = Starting(len(specs))
+    try:
+        for batch in batches(specs):
+            if started:
+                await trio.lowlevel.checkpoint()
+                starting.check()
+                runner.check_admission(batch)  # meanwhile somebody else may have been first
+            for spec in batch:
+                child = runner.add(spec)
+                started.append(child)
+                child.starting, child.kept = starting, False
+                runner.spawn(child)
+        if started:
+            await starting.over.wait()
+        starting.check()
+    except BaseException:
+        await take_back(runner, started)
+        raise
+    finally:
+        _decide(runner, started, starting)
+    return [starting.values[child] for child in started]
+
+
+async def take_back(runner: Runner, children: Sequence[Child]) -> None:
+    """Stop children whose start is not wanted any more, and forget them."""
+    for child in children:
+        child.kept = False
+        child.end_pending = None
+        if child.state is STOPPED:  # nobody may start it while we wait for the others
+            runner.forget(child)
+    with trio.CancelScope(shield=True):
+        await stop_together(runner, children)
+    for child in children:
+        runner.forget(child)
+
+
+def _decide(runner: Runner, children: Iterable[Child], starting: Starting) -> None:
+    """Decide what had waited for whether these come up."""
+    if runner.undecided is None or runner.stopping:
+        return
+    significant = [child for child in children if child.spec.significant]
+    if any(child in starting.values for child in significant):
+        runner.undecided = None
+    elif significant:
+        undecided, runner.undecided = runner.undecided, None
+        runner.ended_for_good(undecided)
