@@ -83,11 +83,9 @@ def _how(book: Ledger, command: Command, child: str) -> str:
         return ""
     if entry is None:
         return "gone"
-    if entry.dismissed or (not entry.alive and (entry.starter == "maybe" or entry.owed)):
-        return ""
-    if entry.unsure and not entry.alive:
-        return ""
-    if entry.spawned and book.ending:  # it ended before it ran, and a temporary one is gone
+    ended_unrun = entry.spawned and book.ending  # a temporary one is gone
+    open_ = entry.starter == "maybe" or entry.owed or entry.unsure or ended_unrun
+    if entry.dismissed or (not entry.alive and open_):
         return ""
     if entry.alive or entry.is_to_run():
         return "active"
