@@ -160,8 +160,12 @@ async def test_a_restart_that_fails_to_start_is_not_the_starters_business() -> N
         assert supervisor.restarts == {"crash": 1, "exit": 0, "start_failed": 1}
 
 
-async def test_cancelling_start_child_stops_and_forgets_the_child() -> None:
+async def test_cancelling_start_child_stops_and_forgets_the_child(
+    autojump_clock: MockClock,
+) -> None:
+    """It returns when the child has ended."""
     work = Work("a").then(never_start)
+    work.stubborn = 1
     async with open_supervisor(name="s") as supervisor:
         with trio.CancelScope() as scope:
             scope.cancel()

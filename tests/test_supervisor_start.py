@@ -110,26 +110,34 @@ async def test_a_failed_start_stops_those_before_it_the_last_first(
         assert [child.id for child in supervisor.which_children()] == ["before"]
 
 
-@pytest.mark.parametrize("taken_back", ["start_child", "start_children"])
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(
+    ("command", "hangs"), [("start_child", True), ("start_children", True), ("start_children", False)]
+)
 async def test_of_a_start_that_is_taken_back_nothing_is_found_in_the_instant_of_its_end(
-    family: Family, taken_back: str, autojump_clock: MockClock
+    family: Family, command: str, *, hangs: bool, ordered: bool, autojump_clock: MockClock
 ) -> None:
     """Whoever could start it there would start what the supervisor is about to forget."""
 
     async def start(supervisor: Supervisor) -> None:
-        first = family.spec("a", *[family.hang][taken_back == "start_children" :], stubborn=2)
+        first = family.spec("a", *[family.hang] * hangs, stubborn=2)
         with pytest.raises(ChildStartFailed):
-            if taken_back == "start_child":
+            if command == "start_child":
                 await supervisor.start_child(first)
             else:
-                await supervisor.start_children([first, family.spec("b", family.fail)])
+                await supervisor.start_children([first, family.spec("b", family.hang)])
 
     for _ in range(20):  # which of the two is woken first by the end is trio's choice
         family.runs.clear()
-        async with trio.open_nursery() as nursery, open_supervisor(name="s") as supervisor:
+        async with (
+            trio.open_nursery() as nursery,
+            open_supervisor(name="s", ordered=ordered) as supervisor,
+        ):
             nursery.start_soon(start, supervisor)
             await trio.sleep(1)
             family.then("a", family.leave_after(1))
+            if not hangs:
+                await supervisor.terminate_child("b")
             await supervisor.terminate_child("a")
             with pytest.raises(ChildNotFound):
                 await supervisor.restart_child("a")

@@ -130,6 +130,24 @@ async def test_what_is_taken_back_is_not_found_though_others_take_their_time(
         assert [child.id for child in supervisor.which_children()] == ["q"]
 
 
+async def test_the_id_of_one_that_is_being_stopped_stays_taken(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    async with unordered() as supervisor, trio.open_nursery() as nursery:
+        stubborn, bad = family.spec("s", stubborn=5), family.spec("bad", fail_later)
+
+        async def start() -> None:
+            with pytest.raises(ChildStartFailed):
+                await supervisor.start_children([stubborn, bad])
+
+        nursery.start_soon(start)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(supervisor.terminate_child, "s")
+        await trio.sleep(2)
+        with pytest.raises(ChildAlreadyStarted):
+            await supervisor.start_child(family.spec("s"))
+
+
 async def test_one_that_is_hurried_while_others_start_is_told_when_they_are_taken_back(
     family: Family, autojump_clock: MockClock
 ) -> None:
