@@ -72,7 +72,6 @@ class Runner:
         self.stopping = False
         self.active = 0  # tasks
         self.resting = 0  # of these, how many wait out their backoff
-        self._quiet: trio.Event | None = None
         self.undecided: Child | None = None
         self.body = trio.CancelScope()
         self.escalation: RestartIntensityExceeded | None = None
@@ -176,18 +175,10 @@ class Runner:
         again = child.tried and child.starting is not None
         child.end()
         self.active -= 1
-        if self.active == 0 and self._quiet is not None:
-            self._quiet.set()
         if self.group is not None:
             again = again and not child.was_stopped
             if again or (child.end_pending is not None and child.end_pending.reason is not None):
                 child.state = RESTARTING
-
-    async def wait_quiet(self) -> None:
-        """Wait until no child has a task."""
-        if self._quiet is None:
-            self._quiet = trio.Event()
-        await self._quiet.wait()
 
     # -- what follows an end ------------------------------------------------------------------
 

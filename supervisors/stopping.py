@@ -61,21 +61,17 @@ async def wait_stopped(runner: Runner, children: Sequence[Child]) -> None:
     began = trio.current_time()
     for budget in sorted({c.spec.shutdown for c in children}):
         with trio.move_on_at(began + budget) as deadline:
-            await _wait_all_ended(runner, children)
+            await _wait_all_ended(children)
         if not deadline.cancelled_caught:
             return
         for child in children:
             if child.spec.shutdown == budget and child.is_overdue():
                 _report_unstopped(runner, child)
-    await _wait_all_ended(runner, children)
+    await _wait_all_ended(children)
 
 
-async def _wait_all_ended(runner: Runner, children: Sequence[Child]) -> None:
-    left = [child for child in children if child.state is not STOPPED]
-    if runner.stopping and len(left) == runner.active > 1:
-        await runner.wait_quiet()  # an event for all of them, and nobody else is started
-        return
-    for child in left:
+async def _wait_all_ended(children: Sequence[Child]) -> None:
+    for child in children:
         await child.wait_ended()
 
 

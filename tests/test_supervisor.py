@@ -664,11 +664,13 @@ async def test_who_does_not_stop_is_named_with_its_stack_at_its_deadline(
             await trio.sleep(10)
 
     async with open_supervisor(name="s", ordered=False, observers=[observe]) as supervisor:
-        for name, shutdown in (("quick", 5.0), ("two", 2.0), ("three", 3.0), ("inf", math.inf)):
+        budgets = {"quick": 5.0, "two": 2.0, "three": 3.0, "as two": float("2"), "inf": math.inf}
+        for name, shutdown in budgets.items():
             work = Work(name).then(*([stuck_in_the_mud] if name != "quick" else []))
             await supervisor.start_child(ChildSpec(name, work, shutdown=shutdown))
     assert [(when, event.id, event.shutdown) for when, event in reports] == [
         (pytest.approx(2), "two", 2.0),
+        (pytest.approx(2), "as two", 2.0),
         (pytest.approx(3), "three", 3.0),
     ]
     assert "stuck_in_the_mud" in reports[0][1].stack
@@ -676,13 +678,16 @@ async def test_who_does_not_stop_is_named_with_its_stack_at_its_deadline(
     assert "'two' of supervisor 's' did not stop within 2 s" in caplog.text
 
 
-async def test_one_report_however_many_wait(autojump_clock: MockClock) -> None:
-    """Terminated by two, then with the supervisor: still one report."""
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_one_report_however_many_wait(autojump_clock: MockClock, *, ordered: bool) -> None:
+    """Terminated by two who give up, then with the supervisor: still one report."""
     reports: list[object] = []
     work = Work("a")
     work.stubborn = 10
     async with open_supervisor(
-        name="s", observers=[lambda e: isinstance(e, ChildUnstopped) and reports.append(e)]
+        name="s",
+        ordered=ordered,
+        observers=[lambda e: isinstance(e, ChildUnstopped) and reports.append(e)],
     ) as supervisor:
         await supervisor.start_child(ChildSpec("a", work, shutdown=1))
         async with trio.open_nursery() as nursery:

@@ -112,7 +112,8 @@ async def test_a_failed_start_stops_those_before_it_the_last_first(
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize(
-    ("command", "hangs"), [("start_child", True), ("start_children", True), ("start_children", False)]
+    ("command", "hangs"),
+    [("start_child", True), ("start_children", True), ("start_children", False)],
 )
 async def test_of_a_start_that_is_taken_back_nothing_is_found_in_the_instant_of_its_end(
     family: Family, command: str, *, hangs: bool, ordered: bool, autojump_clock: MockClock
