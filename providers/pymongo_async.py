@@ -178,9 +178,10 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
         return not client.monitor.statistics().in_use
 
     async def _end(self, driver: AsyncMongoClient[dict[str, Any]], seconds: float) -> None:
-        """Close `driver` within so many seconds; when cancelled, within three tenths of one.
+        """Close `driver` within so many seconds; when cancelled, within half of one.
 
-        Cut off at once while it closes its sockets, it would leave those open, as nobody's.
+        Cut off at once while it closes its sockets, it would leave those open, as nobody's. (A
+        loop that ends cuts everything off; what was not begun by then is closed all the same.)
         """
         closing = self._keep(_close(driver, seconds))
         try:
@@ -188,6 +189,8 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
         except asyncio.CancelledError:
             asyncio.get_running_loop().call_later(_AGAIN, closing.cancel)
             await _outlast(closing, 3 * _AGAIN)
+            if closing.cancelled():  # perhaps before its first step
+                await _close(driver, _AGAIN)
             raise
 
     def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

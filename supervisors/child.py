@@ -104,6 +104,7 @@ class Child:
         "state",
         "task",
         "tried",
+        "unwanted",
         "value",
         "was_stopped",
         "window",
@@ -132,6 +133,7 @@ class Child:
         self.end_pending: End | None = None
         self.leaving = 0  # how many wait for a turn to terminate it
         self.kept = True  # its spec, when the task ends; not that of a start which comes to nothing
+        self.unwanted = False  # its start is taken back: it stays down, and its spec goes with it
         self.tried = False  # by its group, which tries again if it fails to start
         self.was_stopped = False  # the last incarnation, rather than ended by itself
         self.reported = False  # that it did not stop in time
@@ -157,7 +159,7 @@ class Child:
 
     def begin(self) -> bool:
         """Be about to run, unless it was stopped: before it ran, or between two incarnations."""
-        if self.state is STOPPING:
+        if self.state is STOPPING or self.unwanted:
             return False
         self.error = None
         self.runs = True
@@ -174,7 +176,7 @@ class Child:
         self.value = value
         starting, self.starting = self.starting, None
         if starting is not None:
-            self.kept = True
+            self.kept = not self.unwanted
             starting.came_up(self, value)
         if self._told is not None:
             self._told(self)
@@ -214,6 +216,10 @@ class Child:
         ended, self._ended = self._ended, None
         if ended is not None:
             ended.set()
+
+    def is_due(self) -> bool:
+        """Whether it ended by itself, and a restart that its group has yet to decide on follows."""
+        return self.end_pending is not None and self.end_pending.reason is not None
 
     def is_owed(self) -> bool:
         """Whether it was stopped for a sibling's sake, and is still to be started.

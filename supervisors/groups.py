@@ -72,18 +72,20 @@ class Group:
 
     def _go_on_without(self, child: Child) -> None:
         """Start those that only `child` kept waiting: they are owed a start all the same."""
-        causes = [
-            c for c in self._runner.children.values() if c.end_pending and c.end_pending.reason
-        ]
-        served = {member for cause in causes for member in self._members(cause)}
-        owed = [member for member in self._owed(child) if member not in served]
+        owed = self._left(self._owed(child))
         if owed:
             name = f"{child.spec.id}: siblings"
             self._runner.nursery.start_soon(self._resume, owed, self.turns.take(), name=name)
 
     async def _resume(self, owed: Sequence[Child], turn: Turn) -> None:
         async with turn:
-            await self._start_all([member for member in owed if member.is_owed()])
+            await self._start_all(self._left(owed))
+
+    def _left(self, owed: Sequence[Child]) -> list[Child]:
+        """Those that are still owed a start, and that no other's restart will bring."""
+        causes = [c for c in self._runner.children.values() if c.is_due()]
+        served = {member for cause in causes for member in self._members(cause)}
+        return [member for member in owed if member.is_owed() and member not in served]
 
     async def _follow(self, child: Child, end: End, turn: Turn) -> None:
         async with turn:

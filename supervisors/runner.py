@@ -72,6 +72,7 @@ class Runner:
         self.stopping = False
         self.active = 0  # tasks
         self.resting = 0  # of these, how many wait out their backoff
+        # The last end of a significant child that waits for whether others come up.
         self.undecided: Child | None = None
         self.body = trio.CancelScope()
         self.escalation: RestartIntensityExceeded | None = None
@@ -122,6 +123,8 @@ class Runner:
         child.value = NOT_STARTED
         child.error = None
         self.active += 1
+        if child is self.undecided:  # it is back
+            self.undecided = None
 
     # -- tasks --------------------------------------------------------------------------------
 
@@ -172,13 +175,11 @@ class Runner:
     def _gone(self, child: Child) -> None:
         if child.spec.restart is _TEMPORARY or not child.kept:
             self.forget(child)  # in the instant of its end: nobody may find it, and start it
-        again = child.tried and child.starting is not None
+        failed_again = child.tried and child.starting is not None
         child.end()
         self.active -= 1
-        if self.group is not None:
-            again = again and not child.was_stopped
-            if again or (child.end_pending is not None and child.end_pending.reason is not None):
-                child.state = RESTARTING
+        if (failed_again and not child.was_stopped) or child.is_due():
+            child.state = RESTARTING
 
     # -- what follows an end ------------------------------------------------------------------
 
@@ -186,7 +187,7 @@ class Runner:
         """Decide what follows the end of an incarnation: True to run again in the same task."""
         stopping = child.state is STOPPING
         self._tell_ended(child, stopping=stopping)
-        if stopping or self.stopping:
+        if stopping or self.stopping or child.unwanted:
             return False
         failed_start = child.value is NOT_STARTED
         if failed_start and child.starting is not None:

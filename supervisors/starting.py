@@ -73,7 +73,14 @@ async def start_in_order(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any
 
 
 async def start_together(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any]:
-    """The same, but none waits for another, and all are stopped together."""
+    """Start children, all at once; their values when all are up.
+
+    Raises:
+        ChildStartFailed: one ended before that.
+        SupervisorError: one is not admitted any more.
+
+    Nothing of them is left then, nor after a cancellation: they are stopped together.
+    """
     started: list[Child] = []
     starting = Starting(len(specs))
     try:
@@ -99,11 +106,14 @@ async def start_together(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any
 
 
 async def take_back(runner: Runner, children: Sequence[Child]) -> None:
-    """Stop children whose start is not wanted any more, and forget them."""
+    """Stop children whose start is not wanted any more, and forget them.
+
+    Until the last has ended: nobody can start them, and whoever ends by itself stays down.
+    """
     for child in children:
-        child.kept = False
+        child.kept, child.unwanted = False, True
         child.end_pending = None
-        if child.state is STOPPED:  # nobody may start it while we wait for the others
+        if child.state is STOPPED:  # else when it ends
             runner.forget(child)
     with trio.CancelScope(shield=True):
         await stop_together(runner, children)
@@ -112,7 +122,7 @@ async def take_back(runner: Runner, children: Sequence[Child]) -> None:
 
 
 def _decide(runner: Runner, children: Iterable[Child], starting: Starting) -> None:
-    """Decide what had waited for whether these come up."""
+    """Decide about a significant child's end that has waited for whether these come up."""
     if runner.undecided is None or runner.stopping:
         return
     significant = [child for child in children if child.spec.significant]

@@ -21,7 +21,7 @@ from .starting import start, start_in_order, start_together
 from .stopping import wait_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractAsyncContextManager
 
     from ..errors import RestartIntensityExceeded
@@ -75,7 +75,7 @@ class Supervisor:
                 self._runner.forget(child)
                 raise
 
-    async def start_children(self, specs: Sequence[ChildSpec]) -> tuple[Any, ...]:
+    async def start_children(self, specs: Iterable[ChildSpec]) -> tuple[Any, ...]:
         """Start children in order, each when the one before it has said `started`.
 
         With `ordered=False` they start together. All specs are checked before the first child
@@ -91,12 +91,13 @@ class Supervisor:
 
         Cancellation, too, stops them again and forgets them.
         """
+        specs = tuple(specs)  # the caller's list may change meanwhile
         start_all = start_in_order if self._runner.ordered else start_together
         async with self._turn():
             self._runner.check_admission(specs)
             return tuple(await start_all(self._runner, specs))
 
-    def start_children_nowait(self, specs: Sequence[ChildSpec]) -> None:
+    def start_children_nowait(self, specs: Iterable[ChildSpec]) -> None:
         """Start many children together, without waiting for any (only with `ordered=False`).
 
         All specs are checked before the first child starts. One that ends before it says
@@ -107,6 +108,7 @@ class Supervisor:
             SupervisorError: the supervisor is ordered, or stopping.
         """
         runner = self._runner
+        specs = tuple(specs)  # it may be an iterator
         if runner.ordered:
             raise SupervisorError(f"supervisor {self.name!r} starts its children one by one")
         runner.check_admission(specs)

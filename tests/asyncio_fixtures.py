@@ -70,6 +70,8 @@ def nothing_left() -> Iterator[None]:
     gc.collect()
     deadline = time.monotonic() + SECONDS
     for thread in _threads() - threads:
+        while thread in threading.enumerate() and not thread.is_alive():
+            os.sched_yield()  # it is about to run, and cannot be joined yet
         thread.join(max(deadline - time.monotonic(), 0.0))
     assert not _threads() - threads, "threads are left behind"
     # A thread that stays in trio's cache may be closing the last ones. No one tells when a

@@ -495,6 +495,28 @@ def test_a_loop_that_ends_while_a_client_is_closed_ends_cleanly(
     server.kill()
 
 
+@pytest.mark.parametrize("turns", [1, 2])
+def test_a_loop_that_ends_as_a_clients_close_begins_closes_it(
+    mongod: Mongod,
+    make: Any,
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    nothing_left: None,
+    turns: int,
+) -> None:
+    async def main() -> asyncio.Task[None]:
+        provider = make()
+        handle = await provider.open(settings(provider, mongod.url), Ear())
+        await provider.database(handle).things.insert_one({})
+        closing = asyncio.create_task(provider.close(handle))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return closing
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        closing = runner.run(main())
+    assert closing.done()
+
+
 # Leaks
 
 

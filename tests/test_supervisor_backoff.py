@@ -547,3 +547,24 @@ async def test_the_others_come_up_without_one_that_is_taken_out(
 def test_a_spec_holds_a_backoff(family: Family) -> None:
     assert ChildSpec("a", family.spec("a").run).backoff is None
     assert repr(Backoff(0.5, 2.0)) == "Backoff(initial=0.5, max=2.0)"
+
+
+async def test_nobody_comes_up_before_an_elder_whose_start_is_tried_again(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    """Two are taken out of one restart, and one of those that then come up without them fails."""
+    async with (
+        open_supervisor(name="s", strategy=Strategy.REST_FOR_ONE, intensity=5) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        cause = family.spec("p", backoff=Backoff(10, 10))
+        slow = family.spec("b", stubborn=2)
+        await supervisor.start_children([cause, family.spec("a"), slow, *family.specs("xc")])
+        await family.crash("p")
+        family.then("a", family.fail)
+        for taken_out in "px":
+            nursery.start_soon(supervisor.terminate_child, taken_out)
+            await trio.testing.wait_all_tasks_blocked()
+        family.news()
+        await trio.sleep(3)
+        assert family.news() == "-b -a +a -a +a +b +c"

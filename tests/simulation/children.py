@@ -132,7 +132,7 @@ class Children:
         self, life: Life, name: str, number: int, ledger: Ledger, task_status: TaskStatus
     ) -> str:
         if life.up:
-            await trio.sleep(life.up)
+            await self._come_up(life, name, ledger)
         if life.kind == "never_starts":
             await trio.sleep_forever()
         if life.kind in {"crash_at_start", "exit_at_start"}:
@@ -144,6 +144,17 @@ class Children:
         if life.after:
             await trio.sleep(life.after)
         return life.kind
+
+    async def _come_up(self, life: Life, name: str, ledger: Ledger) -> None:
+        until = trio.current_time() + life.up
+        try:
+            await trio.sleep_until(until)
+        except trio.Cancelled:
+            if not life.careful:
+                raise
+            ledger.cancelled(name)
+            with trio.CancelScope(shield=True):
+                await trio.sleep_until(until)  # and then it says that it is up, all the same
 
     async def _live_asked(
         self,

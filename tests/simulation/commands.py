@@ -29,10 +29,16 @@ class Command:
     came_up: set[str] = field(default_factory=set)
     given_at: float = field(default_factory=trio.current_time)
     since: int = 0  # how many facts there were when it was given
-    errors: dict[str, BaseException | None] = field(default_factory=dict)  # of those it began
+    # Of those it began; two commands may have begun the same, one after the other.
+    errors: dict[str, list[BaseException | None]] = field(default_factory=dict)
     failed_at: float | None = None  # when the first of these ended that had not come up
+    status: Any = field(default_factory=lambda: trio.lowlevel.current_task()._cancel_status)
     stops: Entry | None = None  # whom it is to stop at once: one that starts
     stops_number: int = 0  # and which incarnation
+
+    def gives_up(self) -> bool:
+        """Whether it has failed, or is cancelled, though it may not have noticed."""
+        return self.failed_at is not None or self.status.effectively_cancelled
 
 
 class Commands:
@@ -70,6 +76,13 @@ class Commands:
             if ended and child not in ended and self.brought(command, child):
                 return True
         return False
+
+    def is_unwanted(self, child: str) -> bool:
+        """Whether its start may be taken back by now: then it stays down."""
+        return any(
+            command.gives_up() and self.brought(command, child)
+            for command in self.naming(child, "start_children")
+        )
 
     def brought(self, command: Command, child: str) -> bool:
         """Whether the command brought it: that one may be gone, and its id another's."""
@@ -124,11 +137,18 @@ class Commands:
                 self.book.causes.discard(child)
             elif command.name == "restart_child" and self._took_back(command, child, error):
                 entry.leave()
-            elif command.name == "restart_child" and not self.book.group and entry.alive:
-                # Unless it was refused, it had ended the rest: the restart goes on, and is the
-                # policy's again.
-                gave_up = child in command.begun and entry.starter == "maybe"
-                entry.starter = None if gave_up else entry.starter
+            elif command.name == "restart_child" and entry.alive and entry.starter == "maybe":
+                entry.starter = self._starter_without(command, child)
+
+    def _starter_without(self, command: Command, child: str) -> str | None:
+        """Who is told if it does not come up, now that this command is not."""
+        if self.book.group and not self.book.entries[child].alone:
+            # It was not the command's turn yet, or the child would have ended: a sibling's restart
+            # began it, unless another command did.
+            others = self.naming(child, "restart_child") != [command]
+            return "maybe" if others else "group"
+        # Unless it was refused, it had ended the rest: the restart is the policy's again.
+        return None if child in command.begun else "maybe"
 
     def _took_back(self, command: Command, child: str, error: BaseException) -> bool:
         """Whether it was started by the command alone, which is cancelled: that stops it again.
@@ -144,7 +164,7 @@ class Commands:
         """A child's incarnation is over: those who began it are told why."""
         for command in self.open:
             if entry.number in command.begun.get(child, ()):
-                command.errors[child] = told_error(entry.raised)
+                command.errors.setdefault(child, []).append(told_error(entry.raised))
                 if child not in command.came_up and command.failed_at is None:
                     command.failed_at = trio.current_time()
 

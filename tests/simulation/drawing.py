@@ -61,6 +61,7 @@ class _Maker:
         self.levels = draw.choices(range(1, LEVELS + 1), (35, 35, 20, 10))[0]
         self.backoffs = draw.choice((0.05, 0.2, 0.6))
         self.slow = draw.choice((0.1, 0.3, 0.7))  # starts that take a while
+        self.careful = draw.choice((0.0, 0.0, 0.5))
         self.longest_start = draw.choice((1, 1, 4))
         self.bad_starts = draw.choice((1, 1, 4))
         self.impatience = draw.choice((0.1, 0.25, 0.6))
@@ -89,6 +90,7 @@ class _Maker:
         return Life(
             kind=kind,
             up=self.time(self.longest_start) if self.chance(slow) else 0.0,
+            careful=self.chance(self.careful),
             after=0.0 if self.chance(0.15) else self.time(12),
             linger=self.time(8) if self.chance(0.25) else 0.0,
             at_stop=self.random.choices(AT_STOP, (70, 10, 8, 12))[0],

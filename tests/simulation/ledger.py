@@ -184,14 +184,19 @@ class Ledger:
 
     def came_up(self, child: str) -> None:
         self.log(f"{child} is up")
-        self.entries[child].up, self.entries[child].up_since = True, self.facts
+        entry = self.entries[child]
+        entry.up = True
+        if entry.cancelled_at is None:  # else its start comes to nothing, careful as it is
+            entry.up_since = self.facts
         for command in self.commands.naming(child):
             command.came_up.add(child)
 
     def cancelled(self, child: str) -> None:
+        entry = self.entries[child]
+        if entry.cancelled_at is not None:  # it was careful, and had to be told again
+            return
         self.log(f"{child} is cancelled")
         self.settle()
-        entry = self.entries[child]
         entry.cancelled_at = trio.current_time()
         if entry.dismissed or self.commands.may_stop(child):
             self._check_rollback(child)

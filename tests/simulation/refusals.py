@@ -55,7 +55,7 @@ def _check_start_failed(book: Ledger, command: Command, error: ChildStartFailed)
     entry = book.entries.get(error.id)
     # One that was hurried and taken out has not run again: its error is the one before.
     before = [None, None if entry is None else told_error(entry.raised)]
-    causes = [command.errors[error.id]] if error.id in command.errors else before
+    causes = command.errors.get(error.id, before)
     if not any(is_same_error(error.__cause__, cause) for cause in causes):
         book.violated(f"{error.id} failed to start from {told(error.__cause__)}, not {causes!r}")
 

@@ -36,6 +36,7 @@ class Life:
 
     kind: str = "steady"
     up: float = 0.0
+    careful: bool = False  # once begun it comes up, though it is cancelled meanwhile
     after: float = 0.0
     linger: float = 0.0  # how long it swallows its cancellation
     at_stop: str = "cancelled"
