@@ -8,7 +8,7 @@ import trio
 
 from .batches import batches
 from .child import STOPPED, Starting
-from .stopping import stop_together, wait_stopped
+from .stopping import stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,9 +39,7 @@ async def start(runner: Runner, child: Child, *, keep: bool = True) -> Any:
     except trio.Cancelled:
         child.kept, child.starting = keep, None  # nobody is told any more
         child.end_pending = None  # it came up and ended in the instant of our cancellation
-        child.stop()
-        with trio.CancelScope(shield=True):
-            await wait_stopped(runner, [child])
+        await stop(runner, [child])
         _decide(runner, [child], starting)
         raise
     _decide(runner, [child], starting)
@@ -66,8 +64,7 @@ async def start_in_order(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any
             started.append(runner.add(spec))
             values.append(await start(runner, started[-1], keep=False))
     except BaseException:
-        for child in reversed(started):
-            await take_back(runner, [child])
+        await _take_back(runner, started)
         raise
     return values
 
@@ -98,14 +95,14 @@ async def start_together(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any
             await starting.over.wait()
         starting.check()
     except BaseException:
-        await take_back(runner, started)
+        await _take_back(runner, started)
         raise
     finally:
         _decide(runner, started, starting)
     return [starting.values[child] for child in started]
 
 
-async def take_back(runner: Runner, children: Sequence[Child]) -> None:
+async def _take_back(runner: Runner, children: Sequence[Child]) -> None:
     """Stop children whose start is not wanted any more, and forget them.
 
     Until the last has ended: nobody can start them, and whoever ends by itself stays down.
@@ -115,8 +112,7 @@ async def take_back(runner: Runner, children: Sequence[Child]) -> None:
         child.end_pending = None
         if child.state is STOPPED:  # else when it ends
             runner.forget(child)
-    with trio.CancelScope(shield=True):
-        await stop_together(runner, children)
+    await stop(runner, children)
     for child in children:
         runner.forget(child)
 

@@ -25,28 +25,31 @@ logger = logging.getLogger("moorings.supervisors")
 
 
 async def stop_all(runner: Runner) -> None:
-    """Stop every child: the last started first, or all together when unordered."""
+    """Stop every child."""
     runner.stopping = True
     try:
-        with trio.CancelScope(shield=True):
-            if runner.ordered:
-                await _stop_in_order(runner)
-            else:
-                await stop_together(runner, tuple(runner.children.values()))
+        await stop(runner, tuple(runner.children.values()))
     except BaseException:  # Ctrl-C: nobody else would ever stop the rest
         for child in tuple(runner.children.values()):
             child.stop()
         raise
 
 
-async def _stop_in_order(runner: Runner) -> None:
-    for child in reversed(list(runner.children.values())):
-        child.stop()
-        await wait_stopped(runner, [child])
+async def stop(runner: Runner, children: Sequence[Child]) -> None:
+    """Stop these children, the last first, or all together when unordered; wait for their ends.
+
+    Shielded.
+    """
+    with trio.CancelScope(shield=True):
+        if not runner.ordered:
+            await _stop_together(runner, children)
+            return
+        for child in reversed(children):
+            child.stop()
+            await wait_stopped(runner, [child])
 
 
-async def stop_together(runner: Runner, children: Sequence[Child]) -> None:
-    """Stop these children, none after another, and wait for the end of them all."""
+async def _stop_together(runner: Runner, children: Sequence[Child]) -> None:
     running = [child for child in children if child.state is not STOPPED]
     for number, batch in enumerate(batches(running)):
         if number:

@@ -12,7 +12,9 @@ from trio.testing import wait_all_tasks_blocked
 from moorings.supervisors import (
     AutoShutdown,
     ChildAlreadyStarted,
+    ChildEnded,
     ChildNotFound,
+    ChildRestarting,
     ChildStartFailed,
     Restart,
     ShuttingDown,
@@ -32,6 +34,11 @@ unordered = partial(open_supervisor, name="s", ordered=False)
 
 async def fail_later(_: TaskStatus) -> None:
     await trio.sleep(1)
+    raise RuntimeError("no start")
+
+
+async def fail_when_all_are_blocked(_: TaskStatus) -> None:
+    await wait_all_tasks_blocked()
     raise RuntimeError("no start")
 
 
@@ -128,6 +135,38 @@ async def test_what_is_taken_back_is_not_found_though_others_take_their_time(
             await supervisor.start_child(family.spec("s"))
         await trio.sleep(5)
         assert [child.id for child in supervisor.which_children()] == ["q"]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("asked", [True, False])
+async def test_one_that_comes_up_while_it_is_taken_back_is_not_found_either(
+    family: Family, autojump_clock: MockClock, *, asked: bool, ordered: bool
+) -> None:
+    """Its start is shielded, or it can only be asked to end: it says `started` all the same."""
+    told = trio.Event()
+
+    async def careful(task_status: TaskStatus) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+        task_status.started()
+        await told.wait()  # or its cancellation
+
+    async with (
+        open_supervisor(name="s", ordered=ordered) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        late = family.spec("late", careful, ask=told.set if asked else None)
+        stubborn, bad = family.spec("s", stubborn=5), family.spec("bad", fail_later)
+
+        async def start() -> None:
+            with trio.move_on_after(0.5):
+                await supervisor.start_children([stubborn, *[bad] * (not ordered), late])
+            assert trio.current_time() == (6 if ordered else 5.5)
+
+        nursery.start_soon(start)
+        await trio.sleep(2)
+        with pytest.raises(ChildNotFound):
+            await supervisor.restart_child("late")
 
 
 async def test_the_id_of_one_that_is_being_stopped_stays_taken(
@@ -244,6 +283,50 @@ async def test_a_crowd_that_cannot_go_on_is_taken_back(family: Family, what: str
     assert sum(family.runs.values()) < len(specs)
 
 
+async def test_who_ends_while_its_crowd_is_taken_back_stays_down(family: Family) -> None:
+    """Between two hundreds: it may depend on a sibling of an earlier one."""
+    gone = trio.Event()
+
+    async def serve(task_status: TaskStatus) -> None:
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            gone.set()
+
+    async def depend(task_status: TaskStatus) -> None:
+        task_status.started()
+        await gone.wait()
+        raise family.Boom
+
+    async with unordered(intensity=0, observers=[family.watch]) as supervisor:
+        first, last = family.spec("server", serve), family.spec("dependent", depend)
+        bad = family.spec("bad", fail_when_all_are_blocked)
+        with pytest.raises(ChildStartFailed, match="bad"):
+            await supervisor.start_children([first, *crowd(family), last, bad])
+        await wait_all_tasks_blocked()
+        assert supervisor.which_children() == ()
+    ends = {event.id: event.stopping for event in family.seen(ChildEnded)}
+    assert (ends["server"], ends["dependent"]) == (True, False)
+    assert not family.seen(ChildRestarting)
+
+
+async def test_what_the_caller_does_with_its_list_changes_nothing(family: Family) -> None:
+    specs = crowd(family)
+
+    async with unordered() as supervisor, trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.start_children, specs)
+        while not supervisor.which_children():
+            await trio.lowlevel.checkpoint()
+        specs.clear()
+        await wait_all_tasks_blocked()
+        assert supervisor.count_children().active == 3 * BATCH
+        assert await supervisor.start_children(family.spec(name) for name in "ab") == ("a1", "b1")
+        supervisor.start_children_nowait(family.spec(name) for name in "cd")
+        await wait_all_tasks_blocked()
+        assert supervisor.count_children().active == 3 * BATCH + 4
+
+
 # -- significant children -------------------------------------------------------------------------
 
 
@@ -271,3 +354,26 @@ async def test_an_end_that_waited_for_others_to_start_is_decided_by_whether_one_
         nursery.start_soon(start)
         nursery.start_soon(start_and_fail)
     assert [event.id for event in family.seen(ShuttingDown)] == ([] if up else ["first"])
+
+
+async def test_an_end_that_waited_is_none_once_the_child_is_back(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    policy = {"restart": Restart.TRANSIENT, "significant": True}
+    async with (
+        unordered(auto_shutdown=AutoShutdown.ALL_SIGNIFICANT, observers=[family.watch]) as s,
+        trio.open_nursery() as nursery,
+    ):
+        await s.start_child(family.spec("first", family.leave_after(1), **policy))
+
+        async def start() -> None:
+            with pytest.raises(ChildStartFailed):
+                await s.start_child(family.spec("other", family.hang, **policy))
+
+        nursery.start_soon(start)
+        await trio.sleep(2)
+        family.then("first", family.start_after(2))
+        nursery.start_soon(s.restart_child, "first")
+        await trio.sleep(1)
+        await s.terminate_child("other")
+    assert not family.seen(ShuttingDown)

@@ -77,12 +77,27 @@ class Commands:
                 return True
         return False
 
+    def was_to_be_taken_back(self, child: str) -> bool:
+        """Whether a start that brought it failed before this instant, and is not over yet."""
+        now = trio.current_time()
+        return any(
+            command.failed_at is not None
+            and command.failed_at < now
+            and self.brought(command, child)
+            for command in self.naming(child, "start_children")
+        )
+
     def is_unwanted(self, child: str) -> bool:
         """Whether its start may be taken back by now: then it stays down."""
         return any(
-            command.gives_up() and self.brought(command, child)
+            (command.gives_up() or self._may_be_refused(command)) and self.brought(command, child)
             for command in self.naming(child, "start_children")
         )
+
+    def _may_be_refused(self, command: Command) -> bool:
+        """Whether another has taken an id that this has yet to come to."""
+        others = [self.book.entries.get(i) for i in command.ids if i not in command.begun]
+        return any(e is not None and (e.alive or e.kept or e.is_to_run()) for e in others)
 
     def brought(self, command: Command, child: str) -> bool:
         """Whether the command brought it: that one may be gone, and its id another's."""

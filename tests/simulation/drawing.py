@@ -209,11 +209,26 @@ class _Maker:
             return Step(at, command, path, ids=about, patience=patience)
         shuts_down = tree.auto_shutdown != "never"
         workers = [self.worker(shuts_down, comes_up=0.2) for _ in about]
+        if not tree.ordered and len(about) == len(NEW) and self.chance(0.5):
+            workers = self.cast(workers)
         named = tuple(
             replace(worker, policy=replace(worker.policy, id=name))
             for worker, name in zip(workers, about, strict=True)
         )
         return Step(at, command, path, workers=named, patience=patience)
+
+    def cast(self, workers: list[Worker]) -> list[Worker]:
+        """The same with first lives in which one's start fails soon, and others take their time."""
+        roles = [
+            Life("steady", up=self.time(2), careful=True),
+            Life("crash_at_start", up=self.time(1)),
+            Life("steady", linger=self.time(8)),
+            Life("exit", after=self.time(1)),
+        ]
+        return [
+            replace(worker, lives=(role, *worker.lives))
+            for worker, role in zip(workers, self.random.sample(roles, len(workers)), strict=True)
+        ]
 
 
 def scenario(seed: int) -> Scenario:

@@ -109,7 +109,8 @@ class Events:
             entry.due = entry.counts = entry.starter == "group"
             return
         optional = not entry.up and entry.starter == "maybe"
-        optional |= not self.book.group and self.book.commands.is_unwanted(child)
+        if self.book.commands.is_unwanted(child):
+            optional, entry.starter = True, "maybe"
         falls = any(self.book.shares(child, cause) for cause in self.book.causes)
         if not runs_again(entry.policy, error):
             entry.unsure = falls

@@ -118,6 +118,8 @@ class Ledger:
             self._check_start_order(child, starts)
             self._check_turn(child, starts)
         elif entry is not None and restarts:
+            if self.commands.was_to_be_taken_back(child):
+                self.violated(f"{child} is started again, and was to be taken back")
             entry.starter, entry.restarted_by = "command", frozenset(restarts)
             self._check_turn(child, restarts)
         else:

@@ -149,19 +149,23 @@ class Simulation:
                 compare(ledger, supervisor)
 
     async def watch(self) -> None:
-        """Whoever sleeps for ever is woken by force, whatever shields it, and told on."""
-        with trio.move_on_after(FOREVER):
-            await self.over.wait()
-            return
-        asleep = ", ".join(self.waiting.values()) or "no command"
-        self.violated(f"somebody waits for ever; commands that wait: {asleep}")
-        for task in _tasks(trio.lowlevel.current_root_task()):
-            status = task._cancel_status
-            while status is not None:
-                status._scope.shield = False
-                status = status._parent
-        self.root_scope.cancel()
-        self.commands.cancel_scope.cancel()
+        """Whoever sleeps for ever is woken by force, whatever shields it, and told on.
+
+        Again and again: on its way out it may fall asleep behind another shield.
+        """
+        while not self.over.is_set():
+            with trio.move_on_after(FOREVER):
+                await self.over.wait()
+                return
+            asleep = ", ".join(self.waiting.values()) or "no command"
+            self.violated(f"somebody waits for ever; commands that wait: {asleep}")
+            for task in _tasks(trio.lowlevel.current_root_task()):
+                status = task._cancel_status
+                while status is not None:
+                    status._scope.shield = False
+                    status = status._parent
+            self.root_scope.cancel()
+            self.commands.cancel_scope.cancel()
 
     async def root(self) -> None:
         try:
