@@ -81,7 +81,7 @@ def test_every_program_runs_as_it_stands(tmp_path: Path, number: int, says: list
 
 
 def test_every_program_is_run_above() -> None:
-    assert len(blocks("python")) == 5
+    assert len(blocks("python")) == 6
 
 
 def test_every_command_shown_exists(call: Call) -> None:
@@ -89,3 +89,18 @@ def test_every_command_shown_exists(call: Call) -> None:
     mentioned = re.findall(r"`moorings (\w+)", README.read_text())
     for command in {*shown, *mentioned}:
         assert call(command, "--help").status == 0
+
+
+def test_the_supervised_child_is_restarted_until_its_budget_is_spent(tmp_path: Path) -> None:
+    example = blocks("python")[5]
+    assert sum(bool(line) for line in example.splitlines()) == 10
+    (tmp_path / "alone.py").write_text(example)
+    command = [sys.executable, "alone.py"]
+    found = subprocess.run(
+        command, check=False, cwd=tmp_path, env={}, capture_output=True, text=True, timeout=60
+    )
+    kinds = [line.partition("(")[0] for line in found.stdout.splitlines()]
+    assert kinds[-3:] == ["ChildStarted", "ChildEnded", "Escalated"]
+    assert kinds.count("ChildRestarting") == 3
+    assert found.stderr.splitlines()[-1].startswith("moorings.errors.RestartIntensityExceeded")
+    assert "RuntimeError: a bug" in found.stderr

@@ -165,8 +165,9 @@ class Events:
 
     def _may_be_active(self, entry: Entry) -> bool:
         # In a group an end has its turn when a restart under way is done: whoever is being stopped
-        # for that runs again by then.
+        # for that runs again by then, and whoever has ended while it was about to be.
         alive = entry.alive and (self.book.group or entry.cancelled_at is None)
+        alive |= self.book.group and entry.starter == "maybe" and entry.kept
         return entry.policy.significant and (alive or entry.is_to_run())
 
     def _count(self, now: float) -> list[float]:
