@@ -68,7 +68,7 @@ def test_a_planted_bug_is_found() -> None:
     suite = SUITES["simulation"]
     found = suite.find(suite.patches()["forward_stop_order"], 20)
     assert found is not None
-    assert "started later" in found
+    assert "is stopped before" in found
 
 
 @pytest.mark.slow

@@ -32,13 +32,15 @@ class Command:
     # Of those it began; two commands may have begun the same, one after the other.
     errors: dict[str, list[BaseException | None]] = field(default_factory=dict)
     failed_at: float | None = None  # when the first of these ended that had not come up
+    refused: bool = False  # perhaps: another had an id that it came to
     status: Any = field(default_factory=lambda: trio.lowlevel.current_task()._cancel_status)
     stops: Entry | None = None  # whom it is to stop at once: one that starts
     stops_number: int = 0  # and which incarnation
 
     def gives_up(self) -> bool:
         """Whether it has failed, or is cancelled, though it may not have noticed."""
-        return self.failed_at is not None or self.status.effectively_cancelled
+        failed = self.failed_at is not None or self.refused
+        return failed or self.status.effectively_cancelled
 
 
 class Commands:
@@ -90,14 +92,17 @@ class Commands:
     def is_unwanted(self, child: str) -> bool:
         """Whether its start may be taken back by now: then it stays down."""
         return any(
-            (command.gives_up() or self._may_be_refused(command)) and self.brought(command, child)
+            command.gives_up() and self.brought(command, child)
             for command in self.naming(child, "start_children")
         )
 
-    def _may_be_refused(self, command: Command) -> bool:
-        """Whether another has taken an id that this has yet to come to."""
-        others = [self.book.entries.get(i) for i in command.ids if i not in command.begun]
-        return any(e is not None and (e.alive or e.kept or e.is_to_run()) for e in others)
+    def came_up(self, child: str) -> None:
+        """Enter it with those who may have started it, which now come to their next ids."""
+        for command in self.naming(child):
+            command.came_up.add(child)
+            others = [self.book.entries.get(i) for i in command.ids if i not in command.begun]
+            taken = any(e is not None and (e.alive or e.kept or e.is_to_run()) for e in others)
+            command.refused |= command.name == "start_children" and taken
 
     def brought(self, command: Command, child: str) -> bool:
         """Whether the command brought it: that one may be gone, and its id another's."""

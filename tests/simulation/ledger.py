@@ -190,8 +190,7 @@ class Ledger:
         entry.up = True
         if entry.cancelled_at is None:  # else its start comes to nothing, careful as it is
             entry.up_since = self.facts
-        for command in self.commands.naming(child):
-            command.came_up.add(child)
+        self.commands.came_up(child)
 
     def cancelled(self, child: str) -> None:
         entry = self.entries[child]
