@@ -187,10 +187,10 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
         try:
             await asyncio.shield(closing)
         except asyncio.CancelledError:
-            asyncio.get_running_loop().call_later(_AGAIN, closing.cancel)
-            await _outlast(closing, 3 * _AGAIN)
+            asyncio.get_running_loop().call_later(_GRACE, closing.cancel)
+            await _outlast(closing, 3 * _GRACE)
             if closing.cancelled():  # perhaps before its first step
-                await _close(driver, _AGAIN)
+                await _close(driver, _GRACE)
             raise
 
     def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -235,8 +235,8 @@ class PyMongoProvider(MongoDBProvider[PyMongoHandle]):
             await driver[database].command(command, read_preference=driver.read_preference)
 
 
-_AGAIN: Final = 0.1
-"""How long a second `close` may take, or what goes on after a cancellation, in seconds."""
+_GRACE: Final = 0.1
+"""How long what was cut off may still take: a second `close`, or work that ends itself; seconds."""
 
 
 async def _abandonable(
@@ -263,7 +263,7 @@ async def _abandonable(
         task.cancel()
         client.stuck.add(task)
         task.add_done_callback(client.stuck.discard)
-        await asyncio.wait({task}, timeout=_AGAIN)
+        await asyncio.wait({task}, timeout=_GRACE)
         raise
     task.result()
 
@@ -331,5 +331,5 @@ async def _close_again(driver: AsyncMongoClient[dict[str, Any]]) -> None:
     from pymongo.errors import PyMongoError  # noqa: PLC0415 - the driver is optional
 
     with contextlib.suppress(PyMongoError, TimeoutError):
-        async with asyncio.timeout(_AGAIN):
+        async with asyncio.timeout(_GRACE):
             await driver.close()
