@@ -194,14 +194,15 @@ class ChildRunning(SupervisorError):
 
 
 class ChildStartFailed(SupervisorError):
-    """A child ended before it said `started`; `__cause__` says why.
+    """A child ended before it said `started`: `__cause__` is its error, if it raised one.
 
     Attributes:
         id: the child's id.
     """
 
-    def __init__(self, id: str) -> None:  # noqa: A002 - the child spec's own word
-        super().__init__(f"child {id!r} failed to start")
+    def __init__(self, id: str, *, stopped: bool = False) -> None:  # noqa: A002 - the spec's word
+        why = "it was stopped" if stopped else "it ended"
+        super().__init__(f"child {id!r} failed to start: {why} before it said `started`")
         self.id = id
 
 

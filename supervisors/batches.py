@@ -1,4 +1,7 @@
-"""Crowds are started and stopped by the hundred: in between, they and all others get their turn."""
+"""Crowds are stopped by the hundred, and started so where somebody waits for them.
+
+In between, they and all others get their turn.
+"""
 
 from __future__ import annotations
 

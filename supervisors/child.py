@@ -36,7 +36,7 @@ UNCANCELLED = nullcontext()
 class Starting:
     """What the one who starts children waits for: all their first values, or an end without one."""
 
-    __slots__ = ("error", "failed", "left", "over", "values")
+    __slots__ = ("error", "failed", "left", "over", "values", "was_stopped")
 
     def __init__(self, count: int = 1) -> None:
         self.over = trio.Event()
@@ -45,6 +45,7 @@ class Starting:
         self.values: dict[Child, Any] = {}
         self.failed: Child | None = None  # the first
         self.error: BaseException | None = None  # of its end
+        self.was_stopped = False  # rather than ended by itself
 
     def came_up(self, child: Child, value: Any) -> None:
         """Keep its value; wake who waits if it was the last."""
@@ -56,13 +57,13 @@ class Starting:
     def fail(self, child: Child, error: BaseException | None) -> None:
         """Wake who waits: one ended, from `error`, or will not come."""
         if self.failed is None:
-            self.failed, self.error = child, error
+            self.failed, self.error, self.was_stopped = child, error, child.was_stopped
             self.over.set()
 
     def check(self) -> None:
         """Raise `ChildStartFailed` if one has failed."""
         if self.failed is not None:
-            raise ChildStartFailed(self.failed.spec.id) from self.error
+            raise ChildStartFailed(self.failed.spec.id, stopped=self.was_stopped) from self.error
 
 
 class End:
@@ -175,8 +176,8 @@ class Child:
             self.state = RUNNING
         self.value = value
         starting, self.starting = self.starting, None
-        if starting is not None:
-            self.kept = not self.unwanted
+        if starting is not None and not self.unwanted:
+            self.kept = True
             starting.came_up(self, value)
         if self._told is not None:
             self._told(self)
@@ -273,13 +274,16 @@ class Child:
 
     def is_overdue(self) -> bool:
         """Whether its `run` should have ended and nobody has said so; True once per stop."""
-        overdue = self.runs and not self.reported
+        overdue = self.state is STOPPING and self.runs and not self.reported
         self.reported |= overdue
         return overdue
 
     async def wait_ended(self) -> None:
-        """Wait until the task is over; at once without one."""
-        if self.state is not STOPPED:
+        """Wait until it has stopped.
+
+        At once if it is not stopping: it has, and by the time we look another has started it.
+        """
+        if self.state is STOPPING:
             if self._ended is None:
                 self._ended = trio.Event()
             await self._ended.wait()

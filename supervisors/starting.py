@@ -36,13 +36,15 @@ async def start(runner: Runner, child: Child, *, keep: bool = True) -> Any:
     runner.spawn(child)
     try:
         await starting.over.wait()
-    except trio.Cancelled:
-        child.kept, child.starting = keep, None  # nobody is told any more
+    except BaseException:  # cancelled, or Ctrl-C
+        child.kept = keep and not child.unwanted
+        if child.starting is starting:  # else it came up, ended, and another starts it by now
+            child.starting = None  # nobody is told any more
         child.end_pending = None  # it came up and ended in the instant of our cancellation
         await stop(runner, [child])
-        _decide(runner, [child], starting)
         raise
-    _decide(runner, [child], starting)
+    finally:
+        decide(runner, [child], starting)
     starting.check()
     return starting.values[child]
 
@@ -98,7 +100,7 @@ async def start_together(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any
         await _take_back(runner, started)
         raise
     finally:
-        _decide(runner, started, starting)
+        decide(runner, started, starting)
     return [starting.values[child] for child in started]
 
 
@@ -117,7 +119,7 @@ async def _take_back(runner: Runner, children: Sequence[Child]) -> None:
         runner.forget(child)
 
 
-def _decide(runner: Runner, children: Iterable[Child], starting: Starting) -> None:
+def decide(runner: Runner, children: Iterable[Child], starting: Starting) -> None:
     """Decide about a significant child's end that has waited for whether these come up."""
     if runner.undecided is None or runner.stopping:
         return

@@ -9,15 +9,12 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from ..errors import (
-    ChildNotFound,
-    ChildRunning,
-    SupervisorError,
-    did_you_mean,
-)
+import trio
+
+from ..errors import ChildNotFound, ChildRunning, SupervisorError, did_you_mean
 from .child import STOPPED
 from .spec import ChildCounts, ChildInfo
-from .starting import start, start_in_order, start_together
+from .starting import decide, start, start_in_order, start_together
 from .stopping import wait_stopped
 
 if TYPE_CHECKING:
@@ -78,9 +75,11 @@ class Supervisor:
     async def start_children(self, specs: Iterable[ChildSpec]) -> tuple[Any, ...]:
         """Start children in order, each when the one before it has said `started`.
 
-        With `ordered=False` they start together. All specs are checked before the first child
-        starts. If one fails to start, the others are stopped again, the last first or together:
-        after an error nothing of the call is left.
+        With `ordered=False` they start together, a hundred at a time. All specs are checked before
+        the first child starts, and each once more when it is its turn. If one fails to start, or
+        is terminated before it is up, the others are stopped again, the last first or together:
+        after an error nothing of the call is left. Until then one that was up and ends is
+        restarted as ever, and counts.
 
         Returns:
             The values they passed to `task_status.started`.
@@ -95,6 +94,10 @@ class Supervisor:
         start_all = start_in_order if self._runner.ordered else start_together
         async with self._turn():
             self._runner.check_admission(specs)
+            if not specs:
+                await (
+                    trio.lowlevel.checkpoint()
+                )  # as every function of trio's, with work or without
             return tuple(await start_all(self._runner, specs))
 
     def start_children_nowait(self, specs: Iterable[ChildSpec]) -> None:
@@ -160,6 +163,7 @@ class Supervisor:
         finally:
             if alone and child.starting is starting:
                 child.starting = None  # nobody waits: a start that fails is the policy's again
+            decide(self._runner, [child], starting)
         starting.check()
         return starting.values[child]
 

@@ -109,6 +109,16 @@ class Family:
         raise Boom("no start")
 
     @staticmethod
+    def fail_after(seconds: float) -> Step:
+        """Take a while to fail to start."""
+
+        async def step(_: TaskStatus) -> None:
+            await trio.sleep(seconds)
+            raise Boom("no start")
+
+        return step
+
+    @staticmethod
     async def hang(_: TaskStatus) -> None:
         """Never say `started`."""
         await trio.sleep_forever()

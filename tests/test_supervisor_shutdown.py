@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from moorings.errors import ChildStartFailed, RestartIntensityExceeded, SupervisorError
 from moorings.supervisors import (
     AutoShutdown,
+    Backoff,
     ChildSpec,
     Restart,
     ShuttingDown,
@@ -198,6 +199,54 @@ async def test_one_that_is_being_started_is_waited_for(
             await supervisor.terminate_child("b")
             await trio.sleep_forever()
     assert is_up() is comes_up
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("comes_up", [True, False])
+async def test_one_that_is_hurried_is_waited_for(
+    family: Family, is_up: Any, autojump_clock: MockClock, *, comes_up: bool, ordered: bool
+) -> None:
+    """Whether `restart_child` brings it decides, and nothing that comes after."""
+    async with open_supervisor(
+        name="s", auto_shutdown=ALL, observers=[family.watch], ordered=ordered
+    ) as supervisor:
+        again = family.start_after(5) if comes_up else family.fail_after(5)
+        resting = {"backoff": Backoff(50, 50), **SIGNIFICANT}
+        await supervisor.start_child(family.spec("a", family.leave_after(3), **SIGNIFICANT))
+        await supervisor.start_child(family.spec("b", family.crash_after(1), again, **resting))
+        await trio.sleep(2)
+        if comes_up:
+            await supervisor.restart_child("b")
+            await supervisor.terminate_child("b")
+            await _start_quietly(supervisor, family.spec("c", family.fail, **SIGNIFICANT))
+        else:
+            with pytest.raises(ChildStartFailed):
+                await supervisor.restart_child("b")
+            await trio.sleep(100)
+    assert is_up() is comes_up
+
+
+@pytest.mark.parametrize("failed", [True, False])
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_one_that_comes_up_while_its_start_is_taken_back_was_never_up(
+    family: Family, is_up: Any, autojump_clock: MockClock, *, failed: bool, ordered: bool
+) -> None:
+    async def careful(task_status: TaskStatus) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(5)
+        task_status.started()
+        await trio.sleep_forever()
+
+    async with open_supervisor(
+        name="s", auto_shutdown=ALL, observers=[family.watch], ordered=ordered
+    ) as supervisor:
+        await supervisor.start_child(family.spec("a", family.leave_after(1), **SIGNIFICANT))
+        careful_one = family.spec("b", careful, **SIGNIFICANT)
+        bad = [family.spec("bad", family.fail_after(2))] * failed
+        with trio.move_on_after(3), suppress(ChildStartFailed):
+            await supervisor.start_children([careful_one, *bad])
+        await trio.sleep(100)
+    assert not is_up()
 
 
 async def _start_quietly(supervisor: Supervisor, spec: ChildSpec) -> None:

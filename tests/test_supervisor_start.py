@@ -84,7 +84,7 @@ async def test_all_specs_are_checked_before_the_first_child_starts(
             await supervisor.start_children(family.specs("abc"))
         with pytest.raises(ChildAlreadyPresent, match="'d'"):
             await supervisor.start_children(family.specs("abd"))
-        with pytest.raises(ChildAlreadyPresent, match="'a' is in the list twice"):
+        with pytest.raises(ChildAlreadyPresent, match=r"'a' is in the list twice"):
             await supervisor.start_children(family.specs("aba"))
         odd = family.spec("b", restart=Restart.TRANSIENT, significant=True)
         with pytest.raises(SupervisorError):
@@ -143,6 +143,35 @@ async def test_of_a_start_that_is_taken_back_nothing_is_found_in_the_instant_of_
             with pytest.raises(ChildNotFound):
                 await supervisor.restart_child("a")
             assert family.runs["a"] == 1
+
+
+@STRATEGIES
+async def test_an_error_says_who_failed_to_start_and_why(
+    family: Family, strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    """Who forgets to say `started` and returns learns it from the text."""
+
+    async def returns(_: TaskStatus) -> None:
+        pass
+
+    async with (
+        open_supervisor(name="s", strategy=strategy) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        with pytest.raises(ChildStartFailed, match=r"'a' .*: it ended before it said") as info:
+            await supervisor.start_child(family.spec("a", family.fail))
+        assert isinstance(info.value.__cause__, family.Boom)
+        with pytest.raises(ChildStartFailed, match=r"'b' .*: it ended before it said") as info:
+            await supervisor.start_child(family.spec("b", returns))
+        assert info.value.__cause__ is None
+
+        async def terminate() -> None:
+            await wait_all_tasks_blocked()
+            await supervisor.terminate_child("c")
+
+        nursery.start_soon(terminate)
+        with pytest.raises(ChildStartFailed, match=r"'c' .*: it was stopped before it said"):
+            await supervisor.start_child(family.spec("c", family.hang))
 
 
 @STRATEGIES

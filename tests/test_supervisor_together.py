@@ -58,7 +58,13 @@ async def test_none_waits_for_another_and_their_values_are_returned_in_order(
         specs = [family.spec("a", slow), family.spec("b"), family.spec("c", slow)]
         assert await supervisor.start_children(specs) == ("slow", "b1", "slow")
         assert trio.current_time() == 1
-        assert await supervisor.start_children([]) == ()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_start_of_nobody_is_a_checkpoint(*, ordered: bool) -> None:
+    async with open_supervisor(name="s", ordered=ordered) as supervisor:
+        with trio.testing.assert_checkpoints():
+            assert await supervisor.start_children([]) == ()
 
 
 async def test_the_value_is_that_of_the_first_incarnation(

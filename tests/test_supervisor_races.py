@@ -1,0 +1,178 @@
+"""Commands that meet in one instant, with each other or with Ctrl-C: nobody waits for ever."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from moorings.supervisors import (
+    ChildRunning,
+    ChildSpec,
+    ChildStartFailed,
+    Restart,
+    Strategy,
+    SupervisorError,
+    open_supervisor,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from family import Family
+
+    from moorings.supervisors import Supervisor, TaskStatus
+
+    Starter = Callable[[Supervisor, ChildSpec], Awaitable[object]]
+
+TIMES = range(20)
+"""Which of two tasks runs first in an instant is trio's choice: in so many, both do."""
+
+
+async def by_start_child(supervisor: Supervisor, spec: ChildSpec) -> None:
+    await supervisor.start_child(spec)
+
+
+async def by_start_children(supervisor: Supervisor, spec: ChildSpec) -> None:
+    await supervisor.start_children([spec])
+
+
+async def by_restart_child(supervisor: Supervisor, spec: ChildSpec) -> None:
+    await supervisor.restart_child(spec.id)
+
+
+STARTERS = pytest.mark.parametrize("start", [by_start_child, by_start_children, by_restart_child])
+ORDERS = pytest.mark.parametrize("ordered", [True, False])
+
+
+@STARTERS
+@ORDERS
+async def test_who_restarts_what_another_gives_up_in_that_instant_is_told(
+    family: Family, autojump_clock: MockClock, start: Starter, *, ordered: bool
+) -> None:
+    """The first start comes up, its child ends, it is cancelled, and the second begins."""
+    for _ in TIMES:
+        spec = family.spec("c", restart=Restart.TRANSIENT)
+        go, scope = trio.Event(), trio.CancelScope()
+
+        async def leave(task_status: TaskStatus, go: trio.Event = go) -> None:
+            await go.wait()
+            task_status.started()
+
+        async def restart(go: trio.Event = go) -> None:
+            await go.wait()
+            with suppress(SupervisorError):
+                await supervisor.restart_child("c")
+
+        async def give_up(scope: trio.CancelScope = scope, spec: ChildSpec = spec) -> None:
+            with scope:
+                await start(supervisor, spec)
+
+        async with open_supervisor(name="s", ordered=ordered) as supervisor:
+            if start is by_restart_child:
+                await supervisor.start_child(spec)
+                await supervisor.terminate_child("c")
+            family.then("c", leave, family.start_after(1))
+            with trio.fail_after(10):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(give_up)
+                    nursery.start_soon(restart)
+                    await wait_all_tasks_blocked()
+                    go.set()
+                    scope.cancel()
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+async def test_who_terminates_a_child_does_not_wait_for_the_end_of_its_next_life(
+    family: Family, autojump_clock: MockClock, strategy: Strategy
+) -> None:
+    """Its budget is over in the instant of the end."""
+
+    async def bounce(supervisor: Supervisor) -> None:
+        await supervisor.terminate_child("c")
+        with suppress(ChildRunning):
+            await supervisor.restart_child("c")
+
+    for _ in TIMES:
+        async with open_supervisor(name="s", strategy=strategy) as supervisor:
+            await supervisor.start_child(family.spec("c", shutdown=0.0))
+            with trio.fail_after(10):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(bounce, supervisor)
+                    nursery.start_soon(bounce, supervisor)
+            assert supervisor.count_children().active == 1
+
+
+@ORDERS
+async def test_a_restart_given_up_while_its_start_is_taken_back_keeps_nothing(
+    family: Family, autojump_clock: MockClock, *, ordered: bool
+) -> None:
+    """Its child came up, left and was restarted, and then one of the same call failed."""
+
+    async def start(supervisor: Supervisor) -> None:
+        bad = family.spec("bad", fail_after_five)
+        with pytest.raises(ChildStartFailed):
+            await supervisor.start_children([slow, quick, bad])
+
+    async def fail_after_five(_: TaskStatus) -> None:
+        await trio.sleep(5)
+        raise RuntimeError("no start")
+
+    slow = family.spec("slow", stubborn=50, shutdown=60)
+    quick = family.spec(
+        "quick", family.leave_after(0), family.hang, stubborn=3, restart=Restart.TRANSIENT
+    )
+    async with (
+        open_supervisor(name="s", ordered=ordered) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(start, supervisor)
+        await trio.sleep(4)
+        with trio.move_on_at(6):
+            await supervisor.restart_child("quick")
+        await trio.sleep_until(10)
+        assert [child.id for child in supervisor.which_children()] == ["slow"]
+        await supervisor.start_child(family.spec("quick"))
+    assert family.runs["quick"] == 3
+
+
+@STARTERS
+@pytest.mark.parametrize(
+    "options", [{}, {"ordered": False}, {"strategy": Strategy.ONE_FOR_ALL}], ids=str
+)
+def test_ctrl_c_while_a_child_starts_stops_it(start: Starter, options: dict[str, Any]) -> None:
+    """Nobody else would: who waits is the program's main task, and its supervisor waits for it."""
+    diary: list[str] = []
+
+    async def run(*, task_status: TaskStatus) -> None:
+        if start is by_restart_child and not diary:  # once it has to be up
+            task_status.started()
+        diary.append("starts")
+        try:
+            await trio.sleep(100)
+            diary.append("was left alone")
+        except trio.Cancelled:
+            diary.append("is stopped")
+            raise
+
+    @trio.lowlevel.enable_ki_protection
+    async def interrupt() -> None:
+        await wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGINT)  # is raised where the main task waits
+
+    async def main() -> None:
+        async with open_supervisor(name="s", **options) as supervisor:
+            spec = ChildSpec("c", run)
+            if start is by_restart_child:
+                await supervisor.start_child(spec)
+                await supervisor.terminate_child("c")
+            trio.lowlevel.spawn_system_task(interrupt)
+            await start(supervisor, spec)
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert diary[-2:] == ["starts", "is stopped"]
