@@ -36,13 +36,14 @@ UNCANCELLED = nullcontext()
 class Starting:
     """What the one who starts children waits for: all their first values, or an end without one."""
 
-    __slots__ = ("error", "failed", "left", "over", "values", "was_stopped")
+    __slots__ = ("error", "failed", "left", "over", "significant_up", "values", "was_stopped")
 
     def __init__(self, count: int = 1) -> None:
         self.over = trio.Event()
         self.left = count  # how many have yet to come up
         # Kept for the starter: by the time it runs, they may have crashed and begun anew.
         self.values: dict[Child, Any] = {}
+        self.significant_up = False  # since when an end waits for whether one comes up
         self.failed: Child | None = None  # the first
         self.error: BaseException | None = None  # of its end
         self.was_stopped = False  # rather than ended by itself
@@ -50,6 +51,7 @@ class Starting:
     def came_up(self, child: Child, value: Any) -> None:
         """Keep its value; wake who waits if it was the last."""
         self.values[child] = value
+        self.significant_up |= child.spec.significant
         self.left -= 1
         if self.left == 0:
             self.over.set()

@@ -36,6 +36,7 @@ from .stopping import stop_all
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from .child import Starting
     from .spec import ChildSpec, SupervisorObserver
 
 HOT = 0.05
@@ -72,8 +73,9 @@ class Runner:
         self.stopping = False
         self.active = 0  # tasks
         self.resting = 0  # of these, how many wait out their backoff
-        # The last end of a significant child that waits for whether others come up.
-        self.undecided: Child | None = None
+        # The last end of a significant child that waits for whether others come up: whose, and for
+        # which starts.
+        self.undecided: tuple[Child, set[Starting]] | None = None
         self.body = trio.CancelScope()
         self.escalation: RestartIntensityExceeded | None = None
         self.before_escalation: Callable[[RestartIntensityExceeded], object] | None = None
@@ -123,7 +125,7 @@ class Runner:
         child.value = NOT_STARTED
         child.error = None
         self.active += 1
-        if child is self.undecided:  # it is back
+        if self.undecided is not None and child is self.undecided[0]:  # it is back
             self.undecided = None
 
     # -- tasks --------------------------------------------------------------------------------
@@ -248,7 +250,10 @@ class Runner:
             self._end_all()
         elif self.group is None and all(c.starting is not None for c in others):
             # They may fail to start. OTP would ask after that: it starts one at a time.
-            self.undecided = child
+            starts = {c.starting for c in others if c.starting is not None}
+            for starting in starts:
+                starting.significant_up = False
+            self.undecided = child, starts
 
     def _end_all(self) -> None:
         self.stopping = True

@@ -11,7 +11,7 @@ from .child import STOPPED, Starting
 from .stopping import stop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from .child import Child
     from .runner import Runner
@@ -44,7 +44,7 @@ async def start(runner: Runner, child: Child, *, keep: bool = True) -> Any:
         await stop(runner, [child])
         raise
     finally:
-        decide(runner, [child], starting)
+        decide(runner, starting)
     starting.check()
     return starting.values[child]
 
@@ -100,7 +100,7 @@ async def start_together(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any
         await _take_back(runner, started)
         raise
     finally:
-        decide(runner, started, starting)
+        decide(runner, starting)
     return [starting.values[child] for child in started]
 
 
@@ -119,13 +119,12 @@ async def _take_back(runner: Runner, children: Sequence[Child]) -> None:
         runner.forget(child)
 
 
-def decide(runner: Runner, children: Iterable[Child], starting: Starting) -> None:
-    """Decide about a significant child's end that has waited for whether these come up."""
+def decide(runner: Runner, starting: Starting) -> None:
+    """Decide about a significant child's end that has waited for whether others came up."""
     if runner.undecided is None or runner.stopping:
         return
-    significant = [child for child in children if child.spec.significant]
-    if any(child in starting.values for child in significant):
+    ended, awaited = runner.undecided
+    if starting in awaited:
         runner.undecided = None
-    elif significant:
-        undecided, runner.undecided = runner.undecided, None
-        runner.ended_for_good(undecided)
+        if not starting.significant_up:
+            runner.ended_for_good(ended)

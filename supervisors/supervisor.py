@@ -148,7 +148,8 @@ class Supervisor:
             ChildStartFailed: it ended before it said `started`; its spec stays.
             SupervisorError: the supervisor is stopping.
 
-        Cancellation stops the child again; one that had been waiting is left to its policy.
+        Cancellation stops the child again; one that had been waiting is left to its policy, or has
+        failed in that instant, which is raised instead.
         """
         async with self._turn():
             child = self._find(id)
@@ -160,10 +161,13 @@ class Supervisor:
             starting = child.hurry()
         try:
             await starting.over.wait()
+        except trio.Cancelled:
+            starting.check()  # it failed in this instant, and trusts us to hear of it
+            raise
         finally:
             if alone and child.starting is starting:
                 child.starting = None  # nobody waits: a start that fails is the policy's again
-            decide(self._runner, [child], starting)
+            decide(self._runner, starting)
         starting.check()
         return starting.values[child]
 

@@ -11,9 +11,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from moorings.supervisors import (
+    Backoff,
     ChildRunning,
     ChildSpec,
     ChildStartFailed,
+    ChildState,
     Restart,
     Strategy,
     SupervisorError,
@@ -138,6 +140,27 @@ async def test_a_restart_given_up_while_its_start_is_taken_back_keeps_nothing(
         assert [child.id for child in supervisor.which_children()] == ["slow"]
         await supervisor.start_child(family.spec("quick"))
     assert family.runs["quick"] == 3
+
+
+async def test_a_hurried_start_that_fails_is_told_or_followed_by_a_restart(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    """Though who hurried it gives up in the very instant."""
+    async with open_supervisor(name="s", intensity=1000) as supervisor:
+        for number in TIMES:
+            name, backoff, told = f"c{number}", Backoff(50, 50), False
+            ends = family.crash_after(1), family.fail_after(5)
+            await supervisor.start_child(family.spec(name, *ends, backoff=backoff))
+            await trio.sleep(2)
+            with trio.move_on_after(5) as scope:
+                try:
+                    await supervisor.restart_child(name)
+                except ChildStartFailed:
+                    told = True
+            assert scope.cancelled_caught is not told
+            await wait_all_tasks_blocked()
+            [state] = [info.state for info in supervisor.which_children() if info.id == name]
+            assert state is (ChildState.STOPPED if told else ChildState.RESTARTING)
 
 
 @STARTERS

@@ -226,6 +226,27 @@ async def test_one_that_is_hurried_is_waited_for(
     assert is_up() is comes_up
 
 
+async def test_that_it_was_up_itself_decides_nothing(
+    family: Family, is_up: Any, autojump_clock: MockClock
+) -> None:
+    """Whoever started it hears only after its end that it came up."""
+
+    async def leave_at_once(task_status: TaskStatus) -> None:
+        task_status.started()
+
+    async with (
+        trio.open_nursery() as nursery,
+        open_supervisor(name="s", auto_shutdown=ALL, observers=[family.watch]) as supervisor,
+    ):
+        slow = family.spec("b", family.fail_after(5), **SIGNIFICANT)
+        nursery.start_soon(_start_quietly, supervisor, slow)
+        await wait_all_tasks_blocked()
+        await supervisor.start_child(family.spec("a", leave_at_once, **SIGNIFICANT))
+        assert is_up()
+        await trio.sleep(100)
+    assert not is_up()
+
+
 @pytest.mark.parametrize("failed", [True, False])
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_one_that_comes_up_while_its_start_is_taken_back_was_never_up(
