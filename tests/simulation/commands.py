@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .refusals import check_error
-from .rules import Entry, told, told_error
+from .rules import Entry, runs_again, told, told_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +36,10 @@ class Command:
     status: Any = field(default_factory=lambda: trio.lowlevel.current_task()._cancel_status)
     stops: Entry | None = None  # whom it is to stop at once: one that starts
     stops_number: int = 0  # and which incarnation
+
+    def may_not_have_run(self) -> bool:
+        """Whether a significant child that it starts may be stopped before it ran."""
+        return any(n.policy.significant and i not in self.begun for i, n in self.nodes.items())
 
     def gives_up(self) -> bool:
         """Whether it has failed, or is cancelled, though it may not have noticed."""
@@ -96,13 +100,25 @@ class Commands:
             for command in self.naming(child, "start_children")
         )
 
+    def is_given_up(self, child: str) -> bool:
+        """Whether it may be stopped by now, as who starts it does not want it any more."""
+        alone = self.naming(child, "start_child", "restart_child")
+        return self.is_unwanted(child) or any(c.gives_up() and child in c.begun for c in alone)
+
     def came_up(self, child: str) -> None:
         """Enter it with those who may have started it, which now come to their next ids."""
         for command in self.naming(child):
             command.came_up.add(child)
-            others = [self.book.entries.get(i) for i in command.ids if i not in command.begun]
-            taken = any(e is not None and (e.alive or e.kept or e.is_to_run()) for e in others)
+            taken = any(self._may_be_taken(i, command) for i in command.ids)
             command.refused |= command.name == "start_children" and taken
+
+    def _may_be_taken(self, child: str, command: Command) -> bool:
+        """Whether a start that has yet to come to this one may find that another has its id."""
+        if child in command.begun:
+            return False
+        entry = self.book.entries.get(child)
+        is_there = entry is not None and (entry.alive or entry.kept or entry.is_to_run())
+        return is_there or len(self.naming(child, "start_child", "start_children")) > 1
 
     def brought(self, command: Command, child: str) -> bool:
         """Whether the command brought it: that one may be gone, and its id another's."""
@@ -124,11 +140,13 @@ class Commands:
         command.since = self.book.facts
         self.open.append(command)
         self._ask(command)
-        stops = True
+        stops, given_up = True, False
         try:
             yield lambda given: self._answered(command, given)
             stops = name == "terminate_child"  # a start that was done stops nobody any more
         except BaseException as error:
+            # One that is given up may stop whom it had begun, though that had yet to run.
+            given_up = isinstance(error, trio.Cancelled)
             self.book.log(f"{name} {', '.join(command.ids)}: {told(error)}")
             check_error(self.book, command, error)
             self._failed(command, error)
@@ -137,7 +155,8 @@ class Commands:
             self.book.settle()
             self.open.remove(command)
             if stops:  # what was refused stops nobody
-                ids = command.ids if name == "terminate_child" else command.begun
+                named = given_up or name == "terminate_child"
+                ids = command.ids if named else command.begun
                 self._excused |= dict.fromkeys(ids, trio.current_time())
 
     def _failed(self, command: Command, error: BaseException) -> None:
@@ -145,6 +164,8 @@ class Commands:
             entry = self.book.entries.get(child)
             if entry is None:
                 continue
+            if isinstance(error, trio.Cancelled) and self._is_nobodys(command, child):
+                self.book.violated(f"{child} failed to start, and nobody is told")
             if command.name == "terminate_child":
                 # In a group it is not started meanwhile, so that its turn finds it stopped.
                 out = self.book.group and not entry.alive and entry.is_to_run()
@@ -160,6 +181,16 @@ class Commands:
             elif command.name == "restart_child" and entry.alive and entry.starter == "maybe":
                 entry.starter = self._starter_without(command, child)
 
+    def _is_nobodys(self, command: Command, child: str) -> bool:
+        """Whether a rest was ended by the command alone, and its start failed: who is told?"""
+        entry = self.book.entries[child]
+        failed = not (entry.alive or entry.up or entry.restarting or entry.cancelled_at is not None)
+        mine = command.name == "restart_child" and entry.number in command.begun.get(child, ())
+        others = [c for c in self.naming(child) if c is not command]
+        may_run = runs_again(entry.policy, entry.raised) and not (self.book.group or others)
+        hurried = entry.starter == "maybe"
+        return failed and mine and hurried and may_run and not self.book.ending
+
     def _starter_without(self, command: Command, child: str) -> str | None:
         """Who is told if it does not come up, now that this command is not."""
         if self.book.group and not self.book.entries[child].alone:
@@ -168,7 +199,8 @@ class Commands:
             others = self.naming(child, "restart_child") != [command]
             return "maybe" if others else "group"
         # Unless it was refused, it had ended the rest: the restart is the policy's again.
-        return None if child in command.begun else "maybe"
+        others = [c for c in self.naming(child, "restart_child") if c is not command]
+        return None if child in command.begun and not others else "maybe"
 
     def _took_back(self, command: Command, child: str, error: BaseException) -> bool:
         """Whether it was started by the command alone, which is cancelled: that stops it again.

@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .encounters import Encounters, with_nobody_significant
 from .world import (
     AT_STOP,
     AUTO_SHUTDOWNS,
@@ -45,6 +46,8 @@ CROWDS = (  # the same, where children start together
 )
 NEW = ("n0", "n1", "n2")
 """Ids that steps bring: a few, so that later steps are about them as well."""
+ENCOUNTERS = 0.3
+"""The share of scenarios that have one."""
 
 
 class _Maker:
@@ -236,11 +239,14 @@ def scenario(seed: int) -> Scenario:
     maker = _Maker(seed)
     tree = maker.tree(1)
     until = maker.random.choice((20.0, 40.0))
-    supervisors = list(walk(tree))
+    steps = list(maker.steps(list(walk(tree)), until))
+    if maker.chance(ENCOUNTERS):
+        tree = with_nobody_significant(tree)
+        steps += Encounters(maker.random, maker.time).steps(at=maker.time(5))
     return Scenario(
         seed=seed,
         tree=tree,
-        steps=tuple(sorted(maker.steps(supervisors, until), key=lambda step: step.at)),
+        steps=tuple(sorted(steps, key=lambda step: step.at)),
         end=maker.random.choice(ENDS),
         end_at=until + maker.time(5),
     )

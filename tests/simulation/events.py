@@ -43,6 +43,7 @@ class Events:
         # The ends that wait for others' starts, with those others, and when they came; and the
         # commands of that time: whom these start next was about to start, and had yet to run.
         self._undecided: dict[str, tuple[int, list[Entry], frozenset[Command]]] = {}
+        self.waits: dict[str, int] = {}  # since when, those who are to be decided about
 
     def saw(self, event: SupervisorEvent) -> None:
         """The supervisor's observer."""
@@ -142,19 +143,30 @@ class Events:
         others = [e for i, e in self.book.entries.items() if i != child and self._may_be_active(e)]
         if self.book.tree.auto_shutdown == "any_significant" or not others:
             open_ = [c for c in self.book.commands.open if c.name != "terminate_child"]
-            optional |= bool(open_)
             self._undecided[child] = self.book.facts, [], frozenset(open_)
+            if not optional:
+                self.waits[child] = self.book.facts  # for those who are about to begin, if any
+            optional |= bool(open_)
             if self.book.group:
                 entry.finished = not self.book.commands.open
             else:
                 self.book.expected = Expected(child, "ShuttingDown", optional)
         else:
             self._undecided[child] = self.book.facts, others, frozenset()
+            if all(self._is_started(e) for e in others):
+                self.waits[child] = self.book.facts
+
+    def _is_started(self, entry: Entry) -> bool:
+        """Whether a command waits for whether it comes up, and would be told if it did not."""
+        commands = self.book.commands.naming(entry.policy.id)
+        waiting = [c for c in commands if not c.gives_up()]
+        return entry.alive and not entry.up and bool(waiting) and bool(entry.starter)
 
     def _is_active(self, child: str, entry: Entry) -> bool:
         running = entry.alive and entry.cancelled_at is None
         active = running or entry.is_to_run()
         asked = entry.dismissed or self.book.commands.naming(child, "terminate_child")
+        asked = asked or self.book.commands.is_given_up(child)
         asked = asked or (not running and self.book.commands.takes_back(child))
         return entry.policy.significant and active and not asked
 
@@ -167,7 +179,8 @@ class Events:
         # In a group an end has its turn when a restart under way is done: whoever is being stopped
         # for that runs again by then, and whoever has ended while it was about to be.
         alive = entry.alive and (self.book.group or entry.cancelled_at is None)
-        alive |= self.book.group and entry.starter == "maybe" and entry.kept
+        unsure = entry.starter == "maybe" or entry.unsure
+        alive |= self.book.group and unsure and entry.kept
         return entry.policy.significant and (alive or entry.is_to_run())
 
     def _count(self, now: float) -> list[float]:
@@ -279,20 +292,20 @@ class Events:
         if self.book.tree.auto_shutdown == "all_significant" and others and not as_expected:
             self.book.violated(f"shuts down while {', '.join(others)} is active")
         if not (as_expected or self.book.group):
-            since, starting = self._waited_for(event.id)
-            if not starting or any(e.up_since > since for e in starting):
+            since, starting, unseen = self._waited_for(event.id)
+            if not (starting or unseen) or any(e.wanted_since > since for e in starting):
                 self.book.violated(f"shuts down because of {event.id}, which ended long ago")
         self.book.ends_itself = True
         self.book.end()
 
-    def _waited_for(self, child: str) -> tuple[int, list[Entry]]:
-        """Since when its end waits for others' starts, and whose these are."""
+    def _waited_for(self, child: str) -> tuple[int, list[Entry], bool]:
+        """Since when its end waits for others' starts, whose, and whether any may not have run."""
         since, others, by = self._undecided.get(child, (0, [], frozenset()))
         entered = [e for e in self.book.entries.values() if e.entered_since > since]
         begun = [e for e in entered if e.policy.significant and e.entered_by & by]
         if self.book.tree.ordered:  # of a list only the first was about to start
             begun = begun[:1]
-        return since, others + begun
+        return since, others + begun, any(c.may_not_have_run() for c in by)
 
 
 def _details(event: SupervisorEvent) -> str:

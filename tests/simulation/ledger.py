@@ -130,6 +130,7 @@ class Ledger:
             self.violated(f"{child} runs in a supervisor that ends")
         entry.leave()
         self.causes.discard(child)
+        self.events.waits.pop(child, None)  # it is back
         entry.alive, entry.up, entry.cancelled_at = True, False, None
         entry.overdue_told = entry.hurried = entry.dismissed = entry.fell = False
         entry.begun += 1
@@ -190,6 +191,8 @@ class Ledger:
         entry.up = True
         if entry.cancelled_at is None:  # else its start comes to nothing, careful as it is
             entry.up_since = self.facts
+            if not self.commands.is_unwanted(child):  # else it may do so, too
+                entry.wanted_since = self.facts
         self.commands.came_up(child)
 
     def cancelled(self, child: str) -> None:

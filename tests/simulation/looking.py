@@ -11,6 +11,7 @@ from moorings.supervisors import ChildState
 if TYPE_CHECKING:
     from moorings.supervisors import Supervisor
 
+    from .commands import Command
     from .ledger import Ledger
     from .rules import Entry
 
@@ -38,6 +39,7 @@ def compare(book: Ledger, supervisor: Supervisor) -> None:
     if active != alive:
         book.violated(f"{active} children are said to be active, {alive} are")
     _check_forgotten(book)
+    _check_shut_down(book)
 
 
 def _check_block(book: Ledger) -> None:
@@ -58,10 +60,20 @@ def _check_commands(book: Ledger) -> None:
             child = command.ids[0]
             if stops.cancelled_at is None and not book.below(child):
                 book.violated(f"{child} starts, is to be terminated, and goes on")
-        if command.name == "restart_child" and not (book.group or book.ending):
-            entry = book.entries.get(command.ids[0])
-            if entry is None or not entry.alive:
-                book.violated(f"{command.ids[0]} is to be restarted, and waits")
+        if command.name in {"restart_child", "terminate_child"} and not (book.group or book.ending):
+            _check_lone(book, command)
+
+
+def _check_lone(book: Ledger, command: Command) -> None:
+    """Without turns, commands take effect at once."""
+    child = command.ids[0]
+    entry = book.entries.get(child)
+    alive = entry is not None and entry.alive
+    if command.name == "restart_child" and not alive:
+        book.violated(f"{child} is to be restarted, and waits")
+    stopping = alive and (entry.cancelled_at is not None or book.below(child))
+    if command.name == "terminate_child" and not stopping:
+        book.violated(f"{child} is to be terminated, and nobody stops it")
 
 
 def _check_answers(book: Ledger, supervisor: Supervisor) -> None:
@@ -69,6 +81,7 @@ def _check_answers(book: Ledger, supervisor: Supervisor) -> None:
     infos = {info.id: info for info in supervisor.which_children()}
     known = {i: e for i, e in book.entries.items() if not book.commands.naming(i)}
     extra = [i for i in infos if not (book.commands.naming(i) or (i in known and known[i].kept))]
+    extra += [i for i in infos if _is_taken_back(book, i)]
     lost = [i for i, e in known.items() if e.kept and i not in infos]
     if extra or lost:
         book.violated(f"{extra} should have been forgotten, {lost} should not")
@@ -89,6 +102,13 @@ def _check_answers(book: Ledger, supervisor: Supervisor) -> None:
         book.violated(f"{supervisor.count_children()}, and there are {list(infos)}")
     if supervisor.restarts != {"crash": 0, "exit": 0, "start_failed": 0} | book.reasons:
         book.violated(f"restarts are said to be {supervisor.restarts}, told were {book.reasons}")
+
+
+def _is_taken_back(book: Ledger, child: str) -> bool:
+    """Whether nothing is left of it, though others of its start have yet to end."""
+    if book.group or not book.commands.was_to_be_taken_back(child):  # else once it is its turn
+        return False
+    return not (book.entries[child].alive or book.entries[child].is_to_run())
 
 
 def _resting_states(book: Ledger, entry: Entry) -> set[ChildState]:
@@ -122,3 +142,15 @@ def _check_forgotten(book: Ledger) -> None:
             book.violated(f"{child} was to run again with its group, and does not")
         if book.group and entry.finished:
             book.violated(f"{child} is significant, ended, and nothing shut down")
+
+
+def _check_shut_down(book: Ledger) -> None:
+    """An end has waited for whether others come up: they have not, and are no more."""
+    significant = [e for e in book.entries.values() if e.policy.significant]
+    if book.tree.auto_shutdown != "all_significant" or book.group or book.commands.open:
+        return
+    if any(e.alive or e.is_to_run() for e in significant):
+        return
+    for child, since in book.events.waits.items():
+        if not any(e.up_since > since for e in significant):
+            book.violated(f"{child} ended, the others never came up, and nothing shut down")

@@ -61,6 +61,7 @@ class Simulation:
         self.root_up = False
         self.over = trio.Event()
         self.waiting: dict[int, str] = {}
+        self.asleep: dict[int, trio.CancelScope] = {}  # steps whose time has not come
 
     # -- what is told -------------------------------------------------------------------------
 
@@ -79,7 +80,6 @@ class Simulation:
 
     async def follow_script(self, nursery: trio.Nursery) -> None:
         for index, step in enumerate(self.scenario.steps):
-            await trio.sleep_until(step.at)
             nursery.start_soon(self.do, index, step)
         await trio.sleep_until(self.scenario.end_at)
         self.log(f"end: {self.scenario.end}")
@@ -90,6 +90,11 @@ class Simulation:
             self.leave.set()
 
     async def do(self, index: int, step: Step) -> None:
+        """In the very step of the scheduler in which children and deadlines of that instant are."""
+        with trio.CancelScope() as self.asleep[index]:
+            await trio.sleep_until(step.at)
+        if self.asleep.pop(index).cancelled_caught:
+            return
         found = self.open.get(step.path)
         if found is None:
             self._count(f"{step.command} (supervisor gone)")
@@ -191,7 +196,8 @@ class Simulation:
 
                 self.commands.start_soon(follow)
                 await self.root()
-                script.cancel()
+                for scope in (script, *self.asleep.values()):
+                    scope.cancel()
             self.over.set()
 
 
