@@ -14,7 +14,7 @@ from .policy import RestartWindow
 from .spec import ChildState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from .backoff import Backoff
@@ -34,24 +34,48 @@ UNCANCELLED = nullcontext()
 
 
 class Starting:
-    """What the one who starts children waits for: all their first values, or an end without one."""
+    """What the one who starts children waits for: all their first values, or an end without one.
 
-    __slots__ = ("error", "failed", "left", "over", "significant_up", "values", "was_stopped")
+    One for each call, which knows the specs of those that are to come, too.
+    """
 
-    def __init__(self, count: int = 1) -> None:
-        self.over = trio.Event()
-        self.left = count  # how many have yet to come up
+    __slots__ = (
+        "children",
+        "error",
+        "failed",
+        "left",
+        "over",
+        "specs",
+        "undecided",
+        "values",
+        "was_stopped",
+    )
+
+    def __init__(self, specs: Sequence[ChildSpec] = ()) -> None:
+        self.specs = specs  # of new children, if it starts such
+        self.children: list[Child] = []  # that were begun of these, as yet
+        self.expect(1)
         # Kept for the starter: by the time it runs, they may have crashed and begun anew.
         self.values: dict[Child, Any] = {}
-        self.significant_up = False  # since when an end waits for whether one comes up
+        self.undecided: Undecided | None = None
         self.failed: Child | None = None  # the first
         self.error: BaseException | None = None  # of its end
         self.was_stopped = False  # rather than ended by itself
 
+    def expect(self, count: int) -> None:
+        """Be over when so many more are up."""
+        self.left = count
+        self.over = trio.Event()
+
+    def brings_significant(self) -> bool:
+        """Whether a significant child is still to be begun."""
+        return any(spec.significant for spec in self.specs[len(self.children) :])
+
     def came_up(self, child: Child, value: Any) -> None:
         """Keep its value; wake who waits if it was the last."""
         self.values[child] = value
-        self.significant_up |= child.spec.significant
+        if self.undecided is not None and child.spec.significant:
+            self.undecided.is_void = True
         self.left -= 1
         if self.left == 0:
             self.over.set()
@@ -66,6 +90,24 @@ class Starting:
         """Raise `ChildStartFailed` if one has failed."""
         if self.failed is not None:
             raise ChildStartFailed(self.failed.spec.id, stopped=self.was_stopped) from self.error
+
+
+class Undecided:
+    """The end of a significant child that waits for whether other significant ones come up."""
+
+    __slots__ = ("child", "is_void", "starts")
+
+    def __init__(self, child: Child, starts: Iterable[Starting]) -> None:
+        self.child = child
+        self.is_void = False  # one did
+        self.starts: set[Starting] = set()
+        for starting in starts:
+            self.wait_for(starting)
+
+    def wait_for(self, starting: Starting) -> None:
+        """Wait for these as well."""
+        self.starts.add(starting)
+        starting.undecided = self
 
 
 class End:
@@ -103,6 +145,7 @@ class Child:
         "rests_until",
         "runs",
         "spec",
+        "starter",
         "starting",
         "state",
         "task",
@@ -133,6 +176,7 @@ class Child:
         self.value: Any = NOT_STARTED
         # Events are made for those who wait: a thousand children start without a single one.
         self.starting: Starting | None = None
+        self.starter: Starting | None = None  # the last that started it again, up or not
         self.end_pending: End | None = None
         self.leaving = 0  # how many wait for a turn to terminate it
         self.kept = True  # its spec, when the task ends; not that of a start which comes to nothing
@@ -177,8 +221,8 @@ class Child:
         if self.state is STARTING:
             self.state = RUNNING
         self.value = value
-        starting, self.starting = self.starting, None
-        if starting is not None and not self.unwanted:
+        if self.starting is not None and not self.unwanted:  # else who waits is told of its end
+            starting, self.starting = self.starting, None
             self.kept = True
             starting.came_up(self, value)
         if self._told is not None:
@@ -195,13 +239,11 @@ class Child:
         if self.state is STOPPED:
             return
         resting = self.state is RESTARTING
-        if resting and self.task is None:  # its restart is the group's: nothing of it runs
-            self._wake()
-            self.end()
-            return
         self.state = STOPPING
         if resting:
             self._wake()
+            if self.task is None:  # its restart is the group's: nothing of it runs
+                self.end()
         elif self.spec.ask is not None:
             self.spec.ask()
         elif self._scope is not None:
@@ -238,7 +280,8 @@ class Child:
 
     def is_significant(self) -> bool:
         """Whether it is active, and its end may be its supervisor's."""
-        return self.spec.significant and self.state not in {STOPPED, STOPPING}
+        active = self.state not in {STOPPED, STOPPING} and not self.unwanted
+        return self.spec.significant and active
 
     def rest_before(self, backoff: Backoff, now: float) -> None:
         """Be about to rest before the restart that is decided `now`."""

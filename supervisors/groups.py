@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..errors import ChildStartFailed
-from .child import RESTARTING, STARTING, STOPPED, End
+from .child import RESTARTING, STARTING, STOPPED, STOPPING, End
 from .spec import Strategy
 from .starting import start
 from .stopping import wait_stopped
@@ -150,7 +150,7 @@ class Group:
                 return
 
     async def _stop_other(self, other: Child, *, revive: bool) -> None:
-        owed = revive or other.state is not STOPPED
+        owed = revive or other.state not in {STOPPED, STOPPING}  # stopping: by a command
         hurried = other.detach_hurried()
         other.stop()
         await wait_stopped(self._runner, [other])

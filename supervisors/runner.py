@@ -17,7 +17,7 @@ from ..errors import (
     RestartIntensityExceeded,
     SupervisorError,
 )
-from .child import NOT_STARTED, RESTARTING, STARTING, STOPPED, STOPPING, Child, End
+from .child import NOT_STARTED, RESTARTING, STARTING, STOPPED, STOPPING, Child, End, Undecided
 from .groups import Group
 from .observers import Observers
 from .policy import RestartWindow, runs_again, shuts_down
@@ -73,9 +73,8 @@ class Runner:
         self.stopping = False
         self.active = 0  # tasks
         self.resting = 0  # of these, how many wait out their backoff
-        # The last end of a significant child that waits for whether others come up: whose, and for
-        # which starts.
-        self.undecided: tuple[Child, set[Starting]] | None = None
+        self.calls: set[Starting] = set()  # that start new children, and are under way
+        self.undecided: Undecided | None = None  # the last
         self.body = trio.CancelScope()
         self.escalation: RestartIntensityExceeded | None = None
         self.before_escalation: Callable[[RestartIntensityExceeded], object] | None = None
@@ -125,8 +124,6 @@ class Runner:
         child.value = NOT_STARTED
         child.error = None
         self.active += 1
-        if self.undecided is not None and child is self.undecided[0]:  # it is back
-            self.undecided = None
 
     # -- tasks --------------------------------------------------------------------------------
 
@@ -242,18 +239,37 @@ class Runner:
 
     def ended_for_good(self, child: Child) -> None:
         """A child ended by itself and does not run again: a significant one may end us all."""
-        if not child.spec.significant:
+        if child.spec.significant:
+            self._judge(child, [other for other in self._significant() if other is not child])
+
+    def wait_for(self, child: Child, starting: Starting) -> None:
+        """`child` is started again: if its end is undecided, whether it comes up decides, too."""
+        if self.undecided is not None and self.undecided.child is child:
+            self.undecided.wait_for(starting)
+
+    def decide(self, starting: Starting) -> None:
+        """A start is over, well or not: judge the end that has waited for it."""
+        undecided = self.undecided
+        if undecided is None or starting not in undecided.starts or self.stopping:
             return
-        others = [c for c in self.children.values() if c is not child and c.is_significant()]
-        if shuts_down(self.auto_shutdown, last=not others):
+        self.undecided = None
+        if not undecided.is_void:
+            self._judge(undecided.child, self._significant())
+
+    def _significant(self) -> list[Child]:
+        return [child for child in self.children.values() if child.is_significant()]
+
+    def _judge(self, child: Child, others: Sequence[Child]) -> None:
+        """The end of a significant child, when these others are active."""
+        coming = [call for call in self.calls if call.brings_significant()]
+        if shuts_down(self.auto_shutdown, last=not (others or coming)):
             self.observers.tell(ShuttingDown(self.name, child.spec.id))
             self._end_all()
-        elif self.group is None and all(c.starting is not None for c in others):
+            return
+        starts = [other.starting for other in others if other.starting is not None]
+        if self.group is None and len(starts) == len(others):
             # They may fail to start. OTP would ask after that: it starts one at a time.
-            starts = {c.starting for c in others if c.starting is not None}
-            for starting in starts:
-                starting.significant_up = False
-            self.undecided = child, starts
+            self.undecided = Undecided(child, starts + coming)
 
     def _end_all(self) -> None:
         self.stopping = True

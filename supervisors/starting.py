@@ -18,94 +18,86 @@ if TYPE_CHECKING:
     from .spec import ChildSpec
 
 
-async def start(runner: Runner, child: Child, *, keep: bool = True) -> Any:
+async def start(runner: Runner, child: Child) -> Any:
     """Run a child that is not running; wait until it says `started`, and give its value.
-
-    Args:
-        runner: of its supervisor.
-        child: the one to run.
-        keep: whether its spec stays if nothing comes of it.
 
     Raises:
         ChildStartFailed: it ended before that.
 
-    Cancellation stops the child again.
+    Cancellation stops the child again, unless another has started it since.
     """
-    starting = child.starting = child.starting or Starting()
-    child.kept = keep
+    starting = child.starting = child.starter = child.starting or Starting()
     runner.spawn(child)
+    runner.wait_for(child, starting)
     try:
         await starting.over.wait()
     except BaseException:  # cancelled, or Ctrl-C
-        child.kept = keep and not child.unwanted
-        if child.starting is starting:  # else it came up, ended, and another starts it by now
-            child.starting = None  # nobody is told any more
-        child.end_pending = None  # it came up and ended in the instant of our cancellation
-        await stop(runner, [child])
+        if child.starter is starting:  # else it came up and ended, and is another's by now
+            child.end_pending = None  # it did so in the instant of our cancellation
+            await stop(runner, [child])
         raise
     finally:
-        decide(runner, starting)
+        runner.decide(starting)
     starting.check()
     return starting.values[child]
 
 
-async def start_in_order(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any]:
-    """Start children, each when the one before it is up; their values.
+async def start_new(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any]:
+    """Start children of these specs, in order or all at once; their values when all are up.
 
     Raises:
         ChildStartFailed: one ended before that.
-        SupervisorError: one is not admitted any more.
+        SupervisorError: one is not admitted, at first or when it is its turn.
 
-    Nothing of them is left then, nor after a cancellation: the last started is stopped first.
+    Nothing of them is left then, nor after a cancellation.
     """
-    started: list[Child] = []
-    values: list[Any] = []
+    runner.check_admission(specs)
+    starting = Starting(specs)
+    runner.calls.add(starting)
     try:
-        for spec in specs:
-            runner.check_admission([spec])  # without turns somebody else may have been first
-            started.append(runner.add(spec))
-            values.append(await start(runner, started[-1], keep=False))
+        await (_start_in_order if runner.ordered else _start_together)(runner, starting)
     except BaseException:
-        await _take_back(runner, started)
-        raise
-    return values
-
-
-async def start_together(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any]:
-    """Start children, all at once; their values when all are up.
-
-    Raises:
-        ChildStartFailed: one ended before that.
-        SupervisorError: one is not admitted any more.
-
-    Nothing of them is left then, nor after a cancellation: they are stopped together.
-    """
-    started: list[Child] = []
-    starting = Starting(len(specs))
-    try:
-        for batch in batches(specs):
-            if started:
-                await trio.lowlevel.checkpoint()
-                starting.check()
-                runner.check_admission(batch)  # meanwhile somebody else may have been first
-            for spec in batch:
-                child = runner.add(spec)
-                started.append(child)
-                child.starting, child.kept = starting, False
-                runner.spawn(child)
-        if started:
-            await starting.over.wait()
-        starting.check()
-    except BaseException:
-        await _take_back(runner, started)
+        await _take_back(runner, starting.children)
         raise
     finally:
-        decide(runner, starting)
-    return [starting.values[child] for child in started]
+        runner.calls.discard(starting)
+        runner.decide(starting)
+    return [starting.values[child] for child in starting.children]
+
+
+async def _start_in_order(runner: Runner, starting: Starting) -> None:
+    """Each when the one before it is up."""
+    for spec in starting.specs:
+        if starting.children:
+            runner.check_admission([spec])  # without turns somebody else may have been first
+        starting.expect(1)
+        _begin(runner, spec, starting)
+        await starting.over.wait()
+        starting.check()
+
+
+async def _start_together(runner: Runner, starting: Starting) -> None:
+    starting.expect(len(starting.specs))
+    for batch in batches(starting.specs):
+        if starting.children:
+            await trio.lowlevel.checkpoint()
+            starting.check()
+            runner.check_admission(batch)  # meanwhile somebody else may have been first
+        for spec in batch:
+            _begin(runner, spec, starting)
+    await starting.over.wait()
+    starting.check()
+
+
+def _begin(runner: Runner, spec: ChildSpec, starting: Starting) -> None:
+    child = runner.add(spec)
+    starting.children.append(child)
+    child.starting, child.kept = starting, False
+    runner.spawn(child)
 
 
 async def _take_back(runner: Runner, children: Sequence[Child]) -> None:
-    """Stop children whose start is not wanted any more, and forget them.
+    """Stop children whose start is not wanted any more, the last first or together; forget them.
 
     Until the last has ended: nobody can start them, and whoever ends by itself stays down.
     """
@@ -117,14 +109,3 @@ async def _take_back(runner: Runner, children: Sequence[Child]) -> None:
     await stop(runner, children)
     for child in children:
         runner.forget(child)
-
-
-def decide(runner: Runner, starting: Starting) -> None:
-    """Decide about a significant child's end that has waited for whether others came up."""
-    if runner.undecided is None or runner.stopping:
-        return
-    ended, awaited = runner.undecided
-    if starting in awaited:
-        runner.undecided = None
-        if not starting.significant_up:
-            runner.ended_for_good(ended)

@@ -27,12 +27,7 @@ logger = logging.getLogger("moorings.supervisors")
 async def stop_all(runner: Runner) -> None:
     """Stop every child."""
     runner.stopping = True
-    try:
-        await stop(runner, tuple(runner.children.values()))
-    except BaseException:  # Ctrl-C: nobody else would ever stop the rest
-        for child in tuple(runner.children.values()):
-            child.stop()
-        raise
+    await stop(runner, tuple(runner.children.values()))
 
 
 async def stop(runner: Runner, children: Sequence[Child]) -> None:
@@ -41,12 +36,18 @@ async def stop(runner: Runner, children: Sequence[Child]) -> None:
     Shielded.
     """
     with trio.CancelScope(shield=True):
-        if not runner.ordered:
-            await _stop_together(runner, children)
-            return
-        for child in reversed(children):
-            child.stop()
-            await wait_stopped(runner, [child])
+        try:
+            await (_stop_in_order if runner.ordered else _stop_together)(runner, children)
+        except BaseException:  # Ctrl-C: nobody else would ever stop the rest
+            for child in children:
+                child.stop()
+            raise
+
+
+async def _stop_in_order(runner: Runner, children: Sequence[Child]) -> None:
+    for child in reversed(children):
+        child.stop()
+        await wait_stopped(runner, [child])
 
 
 async def _stop_together(runner: Runner, children: Sequence[Child]) -> None:

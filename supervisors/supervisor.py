@@ -14,7 +14,7 @@ import trio
 from ..errors import ChildNotFound, ChildRunning, SupervisorError, did_you_mean
 from .child import STOPPED
 from .spec import ChildCounts, ChildInfo
-from .starting import decide, start, start_in_order, start_together
+from .starting import start, start_new
 from .stopping import wait_stopped
 
 if TYPE_CHECKING:
@@ -64,13 +64,8 @@ class Supervisor:
         Cancellation stops the child again and forgets it.
         """
         async with self._turn():
-            self._runner.check_admission([spec])
-            child = self._runner.add(spec)
-            try:
-                return await start(self._runner, child, keep=False)
-            except BaseException:
-                self._runner.forget(child)
-                raise
+            [value] = await start_new(self._runner, [spec])
+            return value
 
     async def start_children(self, specs: Iterable[ChildSpec]) -> tuple[Any, ...]:
         """Start children in order, each when the one before it has said `started`.
@@ -91,14 +86,12 @@ class Supervisor:
         Cancellation, too, stops them again and forgets them.
         """
         specs = tuple(specs)  # the caller's list may change meanwhile
-        start_all = start_in_order if self._runner.ordered else start_together
         async with self._turn():
-            self._runner.check_admission(specs)
-            if not specs:
-                await (
-                    trio.lowlevel.checkpoint()
-                )  # as every function of trio's, with work or without
-            return tuple(await start_all(self._runner, specs))
+            if not specs:  # a checkpoint, as every function of trio's is
+                self._runner.check_open()
+                await trio.lowlevel.checkpoint()
+                return ()
+            return tuple(await start_new(self._runner, specs))
 
     def start_children_nowait(self, specs: Iterable[ChildSpec]) -> None:
         """Start many children together, without waiting for any (only with `ordered=False`).
@@ -167,7 +160,7 @@ class Supervisor:
         finally:
             if alone and child.starting is starting:
                 child.starting = None  # nobody waits: a start that fails is the policy's again
-            decide(self._runner, starting)
+            self._runner.decide(starting)
         starting.check()
         return starting.values[child]
 

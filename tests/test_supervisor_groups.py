@@ -456,6 +456,46 @@ async def test_who_was_to_be_started_while_its_termination_was_asked_for_stays_s
 
 
 @GROUPS
+@pytest.mark.parametrize("waits", [True, False])
+async def test_who_is_terminated_stays_stopped_though_nobody_waits_for_that_any_more(
+    family: Family, autojump_clock: MockClock, strategy: Strategy, *, waits: bool
+) -> None:
+    """A sibling's rest is over while it stops; it was started after that one had crashed."""
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+        rests = family.spec("rests", family.crash_after(1), backoff=Backoff(20, 20))
+        await supervisor.start_child(rests)
+        await trio.sleep_until(2)
+        await supervisor.start_child(family.spec("slow", stubborn=5, shutdown=9))
+        await trio.sleep_until(18)
+        with trio.move_on_after(100 if waits else 1):
+            await supervisor.terminate_child("slow")
+        await trio.sleep_until(60)
+        assert states(supervisor) == {"rests": "running", "slow": "stopped"}
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+async def test_who_hurries_a_child_that_is_terminated_is_told_that_it_was_stopped(
+    family: Family, autojump_clock: MockClock, strategy: Strategy
+) -> None:
+    async with (
+        open_supervisor(name="s", strategy=strategy) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        rests = family.spec("rests", family.crash_after(1), family.hang, backoff=Backoff(20, 20))
+        await supervisor.start_child(rests)
+        await supervisor.start_child(family.spec("slow", stubborn=3))
+        await trio.sleep(2)
+
+        async def hurry() -> None:
+            with pytest.raises(ChildStartFailed, match="it was stopped before it said"):
+                await supervisor.restart_child("rests")
+
+        nursery.start_soon(hurry)
+        await wait_all_tasks_blocked()
+        await supervisor.terminate_child("rests")
+
+
+@GROUPS
 async def test_cancelling_a_start_lets_the_next_command_in(
     family: Family, strategy: Strategy, autojump_clock: MockClock
 ) -> None:

@@ -16,6 +16,7 @@ from moorings.supervisors import (
     ChildSpec,
     ChildStartFailed,
     ChildState,
+    ChildUnstopped,
     Restart,
     Strategy,
     SupervisorError,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from family import Family
 
-    from moorings.supervisors import Supervisor, TaskStatus
+    from moorings.supervisors import Supervisor, SupervisorEvent, TaskStatus
 
     Starter = Callable[[Supervisor, ChildSpec], Awaitable[object]]
 
@@ -107,6 +108,121 @@ async def test_who_terminates_a_child_does_not_wait_for_the_end_of_its_next_life
                     nursery.start_soon(bounce, supervisor)
                     nursery.start_soon(bounce, supervisor)
             assert supervisor.count_children().active == 1
+
+
+@ORDERS
+@pytest.mark.parametrize("ends", ["by itself", "and says `started` as it is stopped"])
+async def test_who_restarts_a_child_whose_start_is_taken_back_is_told(
+    family: Family, autojump_clock: MockClock, ends: str, *, ordered: bool
+) -> None:
+    """It says `started` while that goes on: nobody is served by that any more."""
+
+    async def careful(task_status: TaskStatus) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(5)
+        task_status.started()
+        await trio.sleep_forever()
+
+    async def start(supervisor: Supervisor) -> None:
+        slow = [family.spec("slow", stubborn=50, shutdown=100)] * (ends == "by itself")
+        bad = family.spec("bad", family.fail_after(3))
+        with pytest.raises(ChildStartFailed):
+            await supervisor.start_children([quick, *slow, bad])
+
+    again = family.start_after(5) if ends == "by itself" else careful
+    quick = family.spec("quick", family.leave_after(0), again, restart=Restart.TRANSIENT)
+    async with (
+        open_supervisor(name="s", ordered=ordered) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(start, supervisor)
+        await trio.sleep(1)
+        with trio.fail_after(100), pytest.raises(ChildStartFailed, match="it was stopped"):
+            await supervisor.restart_child("quick")
+
+
+async def test_who_restarts_what_another_gave_up_keeps_it(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    """The first `restart_child` comes up, its child ends, it is cancelled; the second is up."""
+    for _ in TIMES:
+        go, restarted, scope = trio.Event(), trio.Event(), trio.CancelScope()
+
+        async def leave(task_status: TaskStatus, go: trio.Event = go) -> None:
+            await go.wait()
+            task_status.started()
+
+        async def give_up(scope: trio.CancelScope = scope) -> None:
+            with scope:
+                await supervisor.restart_child("c")
+
+        async def restart(go: trio.Event = go, restarted: trio.Event = restarted) -> None:
+            await go.wait()
+            with suppress(ChildRunning):
+                await supervisor.restart_child("c")
+                restarted.set()
+
+        async with open_supervisor(name="s") as supervisor:
+            await supervisor.start_child(family.spec("c", restart=Restart.TRANSIENT))
+            await supervisor.terminate_child("c")
+            family.then("c", leave)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(give_up)
+                nursery.start_soon(restart)
+                await wait_all_tasks_blocked()
+                go.set()
+                await trio.lowlevel.checkpoint()
+                scope.cancel()
+            await wait_all_tasks_blocked()
+            assert supervisor.count_children().active == int(restarted.is_set())
+
+
+async def test_a_child_of_a_start_that_was_given_up_is_never_left_unknown(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    """Another restarts it in the instant in which it ended, and again as it is stopped."""
+
+    async def careful(task_status: TaskStatus) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+        task_status.started()
+        await trio.sleep_forever()
+
+    for _ in range(100):  # one in fourteen goes that way
+        go, scope = trio.Event(), trio.CancelScope()
+
+        async def leave(task_status: TaskStatus, go: trio.Event = go) -> None:
+            await go.wait()
+            task_status.started()
+
+        lives = leave, careful, family.leave_after(10)  # unknown, it would have to end by itself
+        spec = family.spec("c", *lives, restart=Restart.TRANSIENT)
+
+        async def give_up(scope: trio.CancelScope = scope, spec: ChildSpec = spec) -> None:
+            with scope:
+                await supervisor.start_child(spec)
+
+        async def restart(go: trio.Event = go) -> None:
+            await go.wait()
+            with suppress(SupervisorError):
+                await supervisor.restart_child("c")
+
+        async def bounce() -> None:
+            await trio.sleep(0.5)
+            with suppress(SupervisorError):
+                await supervisor.terminate_child("c")
+                await supervisor.restart_child("c")
+
+        async with open_supervisor(name="s") as supervisor:
+            async with trio.open_nursery() as nursery:
+                for command in (give_up, restart, bounce):
+                    nursery.start_soon(command)
+                await wait_all_tasks_blocked()
+                go.set()
+                await trio.lowlevel.checkpoint()
+                scope.cancel()
+            counts = supervisor.count_children()
+            assert counts.active <= counts.specs
 
 
 @ORDERS
@@ -199,3 +315,39 @@ def test_ctrl_c_while_a_child_starts_stops_it(start: Starter, options: dict[str,
     with pytest.raises(KeyboardInterrupt):
         trio.run(main, clock=MockClock(autojump_threshold=0))
     assert diary[-2:] == ["starts", "is stopped"]
+
+
+def test_a_second_ctrl_c_while_the_child_stops_leaves_it_known_and_named() -> None:
+    """The first gave the start up, and the second the wait for the child's end."""
+    unstopped: list[float] = []
+    known: list[int] = []
+
+    def watch(event: SupervisorEvent) -> None:
+        if isinstance(event, ChildUnstopped):
+            unstopped.append(trio.current_time())
+
+    async def run(*, task_status: TaskStatus) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(60)
+
+    @trio.lowlevel.enable_ki_protection
+    async def interrupt() -> None:
+        for _ in range(2):
+            await trio.sleep(1)
+            signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        async with open_supervisor(name="s", observers=[watch]) as supervisor:
+            trio.lowlevel.spawn_system_task(interrupt)
+            try:
+                await supervisor.start_child(ChildSpec("c", run, shutdown=2.0))
+            finally:
+                known.append(supervisor.count_children().specs)
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert known == [1]
+    assert unstopped == [4.0]

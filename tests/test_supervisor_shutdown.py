@@ -19,6 +19,7 @@ from moorings.supervisors import (
     Strategy,
     open_supervisor,
 )
+from moorings.supervisors.batches import BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,6 +243,84 @@ async def test_that_it_was_up_itself_decides_nothing(
         nursery.start_soon(_start_quietly, supervisor, slow)
         await wait_all_tasks_blocked()
         await supervisor.start_child(family.spec("a", leave_at_once, **SIGNIFICANT))
+        assert is_up()
+        await trio.sleep(100)
+    assert not is_up()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_whoever_comes_up_first_decides(
+    family: Family, is_up: Any, autojump_clock: MockClock, *, fails: bool
+) -> None:
+    """Though it is terminated while its call goes on, and another start comes to nothing then."""
+    async with (
+        open_supervisor(
+            name="s", ordered=False, auto_shutdown=ALL, observers=[family.watch]
+        ) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        await supervisor.start_child(family.spec("ends", family.leave_after(1), **SIGNIFICANT))
+        if fails:
+            bad = family.spec("bad", family.fail_after(5), **SIGNIFICANT)
+            nursery.start_soon(_start_quietly, supervisor, bad)
+        two = (
+            family.spec("up", family.start_after(2), **SIGNIFICANT),
+            family.spec("slow", family.start_after(9)),
+        )
+        nursery.start_soon(supervisor.start_children, two)
+        await trio.sleep(3)
+        await supervisor.terminate_child("up")
+        await trio.sleep(100)
+    assert is_up()
+
+
+@pytest.mark.parametrize("again", ["fails", "comes up", "is not started"])
+async def test_one_that_is_started_again_is_waited_for(
+    family: Family, is_up: Any, autojump_clock: MockClock, again: str
+) -> None:
+    """Its end is void as soon as it is up, and not before."""
+    async with (
+        open_supervisor(name="s", auto_shutdown=ALL, observers=[family.watch]) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        await supervisor.start_child(family.spec("a", family.leave_after(1), **SIGNIFICANT))
+        bad = family.spec("bad", family.fail_after(5), **SIGNIFICANT)
+        nursery.start_soon(_start_quietly, supervisor, bad)
+        await trio.sleep(2)
+        if again == "fails":
+            family.then("a", family.fail)
+            with pytest.raises(ChildStartFailed):
+                await supervisor.restart_child("a")
+        elif again == "comes up":
+            await supervisor.restart_child("a")
+            await supervisor.terminate_child("a")
+        await trio.sleep(100)
+    assert is_up() is (again == "comes up")
+
+
+@pytest.mark.parametrize("crowd", [0, 2 * BATCH])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ordered": False},
+        {"strategy": Strategy.ONE_FOR_ALL},
+        {"strategy": Strategy.REST_FOR_ONE},
+    ],
+    ids=str,
+)
+async def test_those_that_a_call_has_yet_to_start_are_waited_for(
+    family: Family, is_up: Any, autojump_clock: MockClock, options: dict[str, Any], crowd: int
+) -> None:
+    """As OTP looks at no end before all of its first children are up."""
+    async with open_supervisor(
+        name="s", auto_shutdown=ALL, observers=[family.watch], **options
+    ) as supervisor:
+        first = family.spec("first", family.leave_after(0), **SIGNIFICANT)
+        slow = [family.spec("slow", family.start_after(3))]
+        slow += [family.spec(f"c{number}") for number in range(crowd)]
+        last = family.spec("last", family.leave_after(5), **SIGNIFICANT)
+        await supervisor.start_children([first, *slow, last])
         assert is_up()
         await trio.sleep(100)
     assert not is_up()

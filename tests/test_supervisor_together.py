@@ -317,6 +317,22 @@ async def test_who_ends_while_its_crowd_is_taken_back_stays_down(family: Family)
     assert not family.seen(ChildRestarting)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_who_ends_while_a_start_that_was_cancelled_is_taken_back_stays_down(
+    family: Family, autojump_clock: MockClock, *, ordered: bool
+) -> None:
+    """Though the last takes long to stop, and it is the only one under `ordered`."""
+    async with open_supervisor(name="s", ordered=ordered, observers=[family.watch]) as supervisor:
+        crash = family.spec("crash", family.crash_after(3))
+        slow = family.spec("slow", family.hang, stubborn=20, shutdown=30)
+        with trio.move_on_after(2):
+            await supervisor.start_children([crash, slow])
+        assert trio.current_time() == 22
+        assert supervisor.which_children() == ()
+    assert family.runs["crash"] == 1
+    assert not family.seen(ChildRestarting)
+
+
 async def test_what_the_caller_does_with_its_list_changes_nothing(family: Family) -> None:
     specs = crowd(family)
 

@@ -303,8 +303,6 @@ class Events:
         since, others, by = self._undecided.get(child, (0, [], frozenset()))
         entered = [e for e in self.book.entries.values() if e.entered_since > since]
         begun = [e for e in entered if e.policy.significant and e.entered_by & by]
-        if self.book.tree.ordered:  # of a list only the first was about to start
-            begun = begun[:1]
         return since, others + begun, any(c.may_not_have_run() for c in by)
 
 

@@ -130,7 +130,6 @@ class Ledger:
             self.violated(f"{child} runs in a supervisor that ends")
         entry.leave()
         self.causes.discard(child)
-        self.events.waits.pop(child, None)  # it is back
         entry.alive, entry.up, entry.cancelled_at = True, False, None
         entry.overdue_told = entry.hurried = entry.dismissed = entry.fell = False
         entry.begun += 1
