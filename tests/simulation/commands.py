@@ -38,8 +38,10 @@ class Command:
     stops_number: int = 0  # and which incarnation
 
     def may_not_have_run(self) -> bool:
-        """Whether a significant child that it starts may be stopped before it ran."""
-        return any(n.policy.significant and i not in self.begun for i, n in self.nodes.items())
+        """Whether a significant child that it starts may have ended before it ran, or run since."""
+        return self.name == "restart_child" or any(
+            n.policy.significant and i not in self.begun for i, n in self.nodes.items()
+        )
 
     def gives_up(self) -> bool:
         """Whether it has failed, or is cancelled, though it may not have noticed."""
@@ -99,6 +101,18 @@ class Commands:
             command.gives_up() and self.brought(command, child)
             for command in self.naming(child, "start_children")
         )
+
+    def brings_others(self) -> bool:
+        """Whether a start goes on that has yet to come to a significant child."""
+        return not self.book.group and any(
+            command.begun and command.may_not_have_run() and not command.gives_up()
+            for command in self.open
+            if command.name == "start_children"
+            and not any(map(self.may_be_terminated, command.ids))
+        )
+
+    def may_be_terminated(self, child: str) -> bool:
+        return bool(self.naming(child, "terminate_child")) or self.has_just_stopped(child)
 
     def is_given_up(self, child: str) -> bool:
         """Whether it may be stopped by now, as who starts it does not want it any more."""

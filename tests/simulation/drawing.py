@@ -46,7 +46,7 @@ CROWDS = (  # the same, where children start together
 )
 NEW = ("n0", "n1", "n2")
 """Ids that steps bring: a few, so that later steps are about them as well."""
-ENCOUNTERS = 0.3
+ENCOUNTERS = 0.5
 """The share of scenarios that have one."""
 
 

@@ -7,7 +7,7 @@ that are drawn one by one. Each encounter is such an order, of which its details
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .world import Life, Policy, Step, Worker
 
@@ -30,25 +30,34 @@ class Encounters:
 
     def steps(self, at: float) -> tuple[Step, ...]:
         """Of any."""
-        encounter = self.random.choice(
-            (
-                self.given_up,
-                self.ended_in_time,
-                self.hurried,
-                self.taken_back,
-                self.started_twice,
-                self.crowded,
-            )
-        )
+        encounters = {  # and how often
+            self.given_up: 1,
+            self.ended_in_time: 1,
+            self.hurried: 2,
+            self.taken_back: 1,
+            self.started_twice: 2,
+            self.left_early: 1,
+            self.restarted_in_vain: 1,
+            self.crowded: 1,
+        }
+        [encounter] = self.random.choices([*encounters], [*encounters.values()])
         return tuple(encounter(at))
 
     def given_up(self, at: float) -> list[Step]:
         """A start is given up as its child comes up and leaves, and others begin it."""
         up = self.time(2)
-        leaves = self.child("m0", Life("exit", up=up), self.some_life(), restart="transient")
-        start = self.random.choice(("start_child", "start_children"))
+        lives = Life("exit", up=up), self.some_life()
+        start = self.random.choice(("start_child", "start_children", "restart_child"))
+        if start == "restart_child":
+            child = self.child("m0", Life(), *lives, restart="transient")
+            before = [_starts(at, child), _about("m0", "terminate_child", at + 1)]
+            at += 2
+            first = _about("m0", start, at, up)
+        else:
+            child = self.child("m0", *lives, restart="transient")
+            before, first = [], Step(at, start, "root", workers=(child,), patience=up)
         begins = [_about("m0", "restart_child", at + up, self.patience()) for _ in self.a_few()]
-        return [Step(at, start, "root", workers=(leaves,), patience=up), *begins]
+        return [*before, first, *begins]
 
     def ended_in_time(self, at: float) -> list[Step]:
         """A child ends at the very end of its budget, and others begin it."""
@@ -65,7 +74,8 @@ class Encounters:
         Or who hurries it gives up in the instant in which that is known.
         """
         crash, rest, left = self.time(2), self.time(3), self.time(2)
-        slow = self.some_life(up=left + self.time(2))
+        up = left + self.time(2)
+        slow = self.random.choice((Life("crash_at_start", up=up), self.some_life(up=up)))
         rests = self.child(
             "m0",
             Life("crash", after=crash),
@@ -97,17 +107,38 @@ class Encounters:
 
     def started_twice(self, at: float) -> list[Step]:
         """Of a start that fails one left before, and others begin it, and give it up."""
-        begun, fails = self.time(2), self.time(2)
-        lingers = self.some_life(up=fails + self.time(2), linger=self.time(4))
+        begun, fails, late = self.time(2), self.time(2), self.time(2)
+        careful = self.random.random() < 0.5
+        steady = Life(up=fails + late, linger=self.time(4), careful=careful)
+        again = self.random.choice((steady, self.some_life(up=fails + late)))
         crew = [
             self.child("m0", Life("steady", linger=self.time(8))),
-            self.child("m1", Life("exit"), lingers, restart="transient"),
-            self.child("m2", Life("crash_at_start", up=begun + fails)),
+            self.child("m1", Life("exit"), again, restart="transient"),
         ]
-        begins = [
-            _about("m1", "restart_child", at + begun, fails + self.time(2)) for _ in self.a_few()
-        ]
+        self.random.shuffle(crew)
+        crew.append(self.child("m2", Life("crash_at_start", up=begun + fails)))
+        patience = self.random.choice((None, fails + self.time(2)))
+        begins = [_about("m1", "restart_child", at + begun, patience) for _ in self.a_few()]
         return [_starts(at, *crew), *begins]
+
+    def restarted_in_vain(self, at: float) -> list[Step]:
+        """A significant child ends while another starts, and both starts may come to nothing."""
+        policy: dict[str, Any] = {"restart": "transient", "significant": True}
+        end, late = self.time(1), self.time(1)
+        leaves = self.child(
+            "m0", Life("exit", after=end), self.some_life(up=self.time(3)), **policy
+        )
+        other = self.child("m1", self.some_life(up=end + late + self.time(2)), **policy)
+        begins = _about("m0", "restart_child", at + end + late, self.patience())
+        return [_starts(at, leaves), _starts(at, other), begins]
+
+    def left_early(self, at: float) -> list[Step]:
+        """A significant child ends, and another of its call has yet to be begun."""
+        policy: dict[str, Any] = {"restart": "transient", "significant": True}
+        leaves = self.child("m0", Life("exit", after=self.time(2)), **policy)
+        slow = self.child("m1", Life(up=self.time(4)))
+        last = self.child("m2", self.some_life(up=self.time(1)), Life(), **policy)
+        return [_starts(at, leaves, slow, last)]
 
     def crowded(self, at: float) -> list[Step]:
         """All that can be asked, about three children whose lives turn in the same few instants."""
@@ -157,10 +188,10 @@ class Encounters:
     def patience(self) -> float | None:
         return self.time(2) if self.random.random() < 0.3 else None
 
-    def some_life(self, *, up: float = 0.0, linger: float = 0.0) -> Life:
+    def some_life(self, *, up: float = 0.0, linger: float = 0.0, careful: bool = False) -> Life:
         kinds = ("steady", "exit_at_start", "crash_at_start", "exit", "never_starts")
         kind = self.random.choices(kinds, (30, 30, 30, 9, 1))[0]
-        return Life(kind, up=up, linger=linger)
+        return Life(kind, up=up, linger=linger, careful=careful)
 
     def child(
         self,

@@ -291,6 +291,8 @@ class Events:
         ]
         if self.book.tree.auto_shutdown == "all_significant" and others and not as_expected:
             self.book.violated(f"shuts down while {', '.join(others)} is active")
+        if self.book.tree.auto_shutdown == "all_significant" and self.book.commands.brings_others():
+            self.book.violated(f"shuts down because of {event.id}, and others are to be started")
         if not (as_expected or self.book.group):
             since, starting, unseen = self._waited_for(event.id)
             if not (starting or unseen) or any(e.wanted_since > since for e in starting):

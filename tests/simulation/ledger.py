@@ -38,6 +38,7 @@ class Ledger:
         self.former: dict[str, Entry] = {}  # significant ones: deleted, or their id another's
         self.upward: list[float] = []
         self.causes: set[str] = set()
+        self.significant_up_since = 0  # how many facts there were when one last came up
         self.expected: Expected | None = None
         self.ending = False
         self.ending_at = 0.0
@@ -188,10 +189,12 @@ class Ledger:
         self.log(f"{child} is up")
         entry = self.entries[child]
         entry.up = True
-        if entry.cancelled_at is None:  # else its start comes to nothing, careful as it is
-            entry.up_since = self.facts
-            if not self.commands.is_unwanted(child):  # else it may do so, too
-                entry.wanted_since = self.facts
+        # Else its start comes to nothing, careful as it is, unless it was only terminated.
+        wanted = entry.cancelled_at is None
+        if entry.policy.significant and (wanted or self.commands.may_be_terminated(child)):
+            self.significant_up_since = self.facts
+        if wanted and not self.commands.is_unwanted(child):  # else it may come to nothing, too
+            entry.wanted_since = self.facts
         self.commands.came_up(child)
 
     def cancelled(self, child: str) -> None:

@@ -152,5 +152,5 @@ def _check_shut_down(book: Ledger) -> None:
     if any(e.alive or e.is_to_run() for e in significant):
         return
     for child, since in book.events.waits.items():
-        if not any(e.up_since > since for e in significant):
+        if book.significant_up_since <= since:
             book.violated(f"{child} ended, the others never came up, and nothing shut down")

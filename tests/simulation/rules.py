@@ -49,8 +49,7 @@ class Entry:
     restarts: int = 0  # as told
     began_at: float = 0.0
     over_at: float = 0.0
-    up_since: int = 0  # how many facts there were when it last came up
-    wanted_since: int = 0  # ... and its start was wanted for certain
+    wanted_since: int = 0  # how many facts there were when it last came up, and was wanted
     due_since: int | None = None  # and when its end took its turn
     rested: float = 0.0  # the delay of its last backoff
     raised: BaseException | None = None  # by its last incarnation
