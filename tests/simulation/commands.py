@@ -37,11 +37,15 @@ class Command:
     stops: Entry | None = None  # whom it is to stop at once: one that starts
     stops_number: int = 0  # and which incarnation
 
-    def may_not_have_run(self) -> bool:
-        """Whether a significant child that it starts may have ended before it ran, or run since."""
+    def brings_significant(self) -> bool:
+        """Whether an end may wait for it."""
         return self.name == "restart_child" or any(
-            n.policy.significant and i not in self.begun for i, n in self.nodes.items()
+            node.policy.significant for node in self.nodes.values()
         )
+
+    def is_to_bring_significant(self) -> bool:
+        """Whether it has yet to come to such a child."""
+        return any(n.policy.significant and i not in self.begun for i, n in self.nodes.items())
 
     def gives_up(self) -> bool:
         """Whether it has failed, or is cancelled, though it may not have noticed."""
@@ -105,7 +109,7 @@ class Commands:
     def brings_others(self) -> bool:
         """Whether a start goes on that has yet to come to a significant child."""
         return not self.book.group and any(
-            command.begun and command.may_not_have_run() and not command.gives_up()
+            command.begun and command.is_to_bring_significant() and not command.gives_up()
             for command in self.open
             if command.name == "start_children"
             and not any(map(self.may_be_terminated, command.ids))

@@ -294,18 +294,18 @@ class Events:
         if self.book.tree.auto_shutdown == "all_significant" and self.book.commands.brings_others():
             self.book.violated(f"shuts down because of {event.id}, and others are to be started")
         if not (as_expected or self.book.group):
-            since, starting, unseen = self._waited_for(event.id)
-            if not (starting or unseen) or any(e.wanted_since > since for e in starting):
+            since, starting, more = self._waited_for(event.id)
+            if not (starting or more) or any(e.wanted_since > since for e in starting):
                 self.book.violated(f"shuts down because of {event.id}, which ended long ago")
         self.book.ends_itself = True
         self.book.end()
 
     def _waited_for(self, child: str) -> tuple[int, list[Entry], bool]:
-        """Since when its end waits for others' starts, whose, and whether any may not have run."""
+        """Since when its end waits for others' starts, whose, and whether there may be more."""
         since, others, by = self._undecided.get(child, (0, [], frozenset()))
         entered = [e for e in self.book.entries.values() if e.entered_since > since]
         begun = [e for e in entered if e.policy.significant and e.entered_by & by]
-        return since, others + begun, any(c.may_not_have_run() for c in by)
+        return since, others + begun, any(c.brings_significant() for c in by)
 
 
 def _details(event: SupervisorEvent) -> str:

@@ -153,7 +153,9 @@ class Ledger:
             for other, its in self.entries.items():
                 if other == child:
                     break
-                elsewhere = any(self.shares(other, cause) for cause in self.causes - {child})
+                ended = {i for i, e in self.entries.items() if e.due}  # and waits for its turn
+                others = (self.causes | ended) - {child}
+                elsewhere = any(self.shares(other, cause) for cause in others)
                 excused = its.dismissed or self.commands.naming(other)
                 if its.owed and its.kept and not elsewhere and not excused:
                     self.violated(f"{child} is started before {other}")
