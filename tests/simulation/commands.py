@@ -157,6 +157,7 @@ class Commands:
         self.book.settle()
         command.since = self.book.facts
         self.open.append(command)
+        self._meet(command)
         self._ask(command)
         stops, given_up = True, False
         try:
@@ -237,6 +238,13 @@ class Commands:
                 command.errors.setdefault(child, []).append(told_error(entry.raised))
                 if child not in command.came_up and command.failed_at is None:
                     command.failed_at = trio.current_time()
+
+    def _meet(self, command: Command) -> None:
+        """Others that are about to come to an id of the new one's find it taken, perhaps."""
+        for other in self.open:
+            about = set(other.ids).intersection(command.nodes).difference(other.begun)
+            if other is not command and about and other.came_up.issuperset(other.begun):
+                other.refused |= other.name == "start_children"
 
     def _ask(self, command: Command) -> None:
         for child in command.ids:
