@@ -324,9 +324,9 @@ class Child:
         return overdue
 
     async def wait_ended(self) -> None:
-        """Wait until it has stopped.
+        """Wait until it has stopped; at once if it is not stopping.
 
-        At once if it is not stopping: it has, and by the time we look another has started it.
+        It has stopped then, and by the time we look another may have started it.
         """
         if self.state is STOPPING:
             if self._ended is None:

@@ -61,7 +61,7 @@ class Supervisor:
             SupervisorError: the supervisor is stopping, or the child is significant and the
                 supervisor never shuts down by itself.
 
-        Cancellation stops the child again and forgets it.
+        Cancellation stops the child again and forgets it, though others restarted it meanwhile.
         """
         async with self._turn():
             [value] = await start_new(self._runner, [spec])
@@ -138,11 +138,12 @@ class Supervisor:
         Raises:
             ChildNotFound: no child has this id.
             ChildRunning: it is running, or about to be: terminate it first.
-            ChildStartFailed: it ended before it said `started`; its spec stays.
+            ChildStartFailed: it ended before it said `started`; its spec stays, unless it came with
+                a start that is taken back.
             SupervisorError: the supervisor is stopping.
 
-        Cancellation stops the child again; one that had been waiting is left to its policy, or has
-        failed in that instant, which is raised instead.
+        Cancellation stops the child again, unless another has started it since; one that had been
+        waiting is left to its policy, or has failed in that instant, which is raised instead.
         """
         async with self._turn():
             child = self._find(id)
