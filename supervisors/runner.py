@@ -17,7 +17,7 @@ from ..errors import (
     RestartIntensityExceeded,
     SupervisorError,
 )
-from .child import NOT_STARTED, RESTARTING, STARTING, STOPPED, STOPPING, Child, End, Undecided
+from .child import NOT_STARTED, RESTARTING, STARTING, STOPPED, STOPPING, Child, End
 from .groups import Group
 from .observers import Observers
 from .policy import RestartWindow, runs_again, shuts_down
@@ -31,13 +31,14 @@ from .spec import (
     ShuttingDown,
     Strategy,
 )
+from .starts import Undecided
 from .stopping import stop_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from .child import Starting
     from .spec import ChildSpec, SupervisorObserver
+    from .starts import Starting
 
 HOT = 0.05
 """A child that was restarted twice within so many seconds lets the others run first."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .batches import batches
-from .child import STOPPED, Starting
+from .child import STOPPED
+from .starts import Starting
 from .stopping import stop
 
 if TYPE_CHECKING:
