@@ -135,6 +135,18 @@ class Family:
         return step
 
     @staticmethod
+    def start_anyway_after(seconds: float) -> Step:
+        """Take a while to start, also if cancelled meanwhile, then live."""
+
+        async def step(task_status: TaskStatus) -> None:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(seconds)
+            task_status.started()
+            await trio.sleep_forever()
+
+        return step
+
+    @staticmethod
     def crash_after(seconds: float) -> Step:
         async def step(task_status: TaskStatus) -> None:
             task_status.started()

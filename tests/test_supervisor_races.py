@@ -117,19 +117,13 @@ async def test_who_restarts_a_child_whose_start_is_taken_back_is_told(
 ) -> None:
     """It says `started` while that goes on: nobody is served by that any more."""
 
-    async def careful(task_status: TaskStatus) -> None:
-        with trio.CancelScope(shield=True):
-            await trio.sleep(5)
-        task_status.started()
-        await trio.sleep_forever()
-
     async def start(supervisor: Supervisor) -> None:
         slow = [family.spec("slow", stubborn=50, shutdown=100)] * (ends == "by itself")
         bad = family.spec("bad", family.fail_after(3))
         with pytest.raises(ChildStartFailed):
             await supervisor.start_children([quick, *slow, bad])
 
-    again = family.start_after(5) if ends == "by itself" else careful
+    again = family.start_after(5) if ends == "by itself" else family.start_anyway_after(5)
     quick = family.spec("quick", family.leave_after(0), again, restart=Restart.TRANSIENT)
     async with (
         open_supervisor(name="s", ordered=ordered) as supervisor,
@@ -182,12 +176,6 @@ async def test_a_child_of_a_start_that_was_given_up_is_never_left_unknown(
 ) -> None:
     """Another restarts it in the instant in which it ended, and again as it is stopped."""
 
-    async def careful(task_status: TaskStatus) -> None:
-        with trio.CancelScope(shield=True):
-            await trio.sleep(1)
-        task_status.started()
-        await trio.sleep_forever()
-
     for _ in range(100):  # one in fourteen goes that way
         go, scope = trio.Event(), trio.CancelScope()
 
@@ -195,7 +183,8 @@ async def test_a_child_of_a_start_that_was_given_up_is_never_left_unknown(
             await go.wait()
             task_status.started()
 
-        lives = leave, careful, family.leave_after(10)  # unknown, it would have to end by itself
+        # The last ends by itself: unknown, it would have to.
+        lives = leave, family.start_anyway_after(1), family.leave_after(10)
         spec = family.spec("c", *lives, restart=Restart.TRANSIENT)
 
         async def give_up(scope: trio.CancelScope = scope, spec: ChildSpec = spec) -> None:

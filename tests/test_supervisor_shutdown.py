@@ -331,17 +331,11 @@ async def test_those_that_a_call_has_yet_to_start_are_waited_for(
 async def test_one_that_comes_up_while_its_start_is_taken_back_was_never_up(
     family: Family, is_up: Any, autojump_clock: MockClock, *, failed: bool, ordered: bool
 ) -> None:
-    async def careful(task_status: TaskStatus) -> None:
-        with trio.CancelScope(shield=True):
-            await trio.sleep(5)
-        task_status.started()
-        await trio.sleep_forever()
-
     async with open_supervisor(
         name="s", auto_shutdown=ALL, observers=[family.watch], ordered=ordered
     ) as supervisor:
         await supervisor.start_child(family.spec("a", family.leave_after(1), **SIGNIFICANT))
-        careful_one = family.spec("b", careful, **SIGNIFICANT)
+        careful_one = family.spec("b", family.start_anyway_after(5), **SIGNIFICANT)
         bad = [family.spec("bad", family.fail_after(2))] * failed
         with trio.move_on_after(3), suppress(ChildStartFailed):
             await supervisor.start_children([careful_one, *bad])
