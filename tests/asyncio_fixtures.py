@@ -10,9 +10,9 @@ import gc
 import os
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import leftovers
 import pytest
 import uvloop
 
@@ -61,37 +61,28 @@ async def _alone_at_the_end(main: Main) -> Any:
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """No thread (but idle ones of trio's cache), no file and no socket more than before."""
+    """No thread, no file and no socket more than before."""
     for new_loop in LOOPS.values():
         new_loop().close()  # uvloop keeps what its first loop has opened
     gc.collect()
-    files, threads = _files(), _threads()
+    files, before = len(leftovers.open_files()), _threads()
     yield
     gc.collect()
     deadline = time.monotonic() + SECONDS
-    for thread in _threads() - threads:
+    for thread in _threads() - before:
         while thread in threading.enumerate() and not thread.is_alive():
             os.sched_yield()  # it is about to run, and cannot be joined yet
         thread.join(max(deadline - time.monotonic(), 0.0))
-    assert not _threads() - threads, "threads are left behind"
+    assert not _threads() - before, "threads are left behind"
     # A thread that stays in trio's cache may be closing the last ones. No one tells when a
     # descriptor is closed, so they are counted again.
-    while _files() > files and time.monotonic() < deadline:
+    while len(leftovers.open_files()) > files and time.monotonic() < deadline:
         os.sched_yield()
-    assert _files() <= files, "files or sockets are left open"
-
-
-def _files() -> int:
-    return len(list(Path(f"/proc/{os.getpid()}/fd").iterdir()))
+    assert len(leftovers.open_files()) <= files, "files or sockets are left open"
 
 
 def _threads() -> set[threading.Thread]:
-    """Those that do not end by themselves: trio's do after ten idle seconds."""
-    return {
-        thread
-        for thread in threading.enumerate()
-        if not thread.name.startswith("Trio thread") and not _is_told_to_end(thread)
-    }
+    return {thread for thread in leftovers.threads() if not _is_told_to_end(thread)}
 
 
 def _is_told_to_end(thread: threading.Thread) -> bool:

@@ -8,7 +8,6 @@ import gc
 import logging
 import math
 import sys
-import threading
 import warnings
 from contextlib import contextmanager, suppress
 from random import Random
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from leftovers import threads
 
 from moorings.errors import (
     ConnectionNotReady,
@@ -413,7 +413,7 @@ def test_cancelled_at_any_turn_nothing_is_left(world: World, on_asyncio: Run, se
             with suppress(asyncio.CancelledError):
                 await life
             world.assert_all_closed()
-            assert threading.active_count() < 40
+            assert len(threads()) < 40
 
     on_asyncio(main)
 

@@ -13,9 +13,9 @@ import random
 import socket
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import leftovers
 import pytest
 import trio
 from motor.motor_asyncio import AsyncIOMotorDatabase
@@ -30,6 +30,7 @@ from moorings.providers.pymongo_async import PyMongoProvider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from asyncio_fixtures import Run
     from mongod import Mongod, MongodFactory, ReplicaSet
@@ -520,18 +521,13 @@ def test_a_loop_that_ends_as_a_clients_close_begins_closes_it(
 # Leaks
 
 
-def open_files() -> int:
-    """File descriptors in use, sockets among them."""
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
 def own_threads() -> int:
     """Threads, without the loop's own, in which it looks names up: those it keeps."""
-    return sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate())
+    return sum(not thread.name.startswith("asyncio_") for thread in leftovers.threads())
 
 
 def held() -> tuple[int, int, int]:
-    return open_files(), own_threads(), len(asyncio.all_tasks())
+    return len(leftovers.open_files()), own_threads(), len(asyncio.all_tasks())
 
 
 async def life(provider: Provider, url: str) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-import threading
 import time
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from leftovers import open_files, sockets, threads
 from prometheus_client import CollectorRegistry
 from pymongo.errors import PyMongoError
 from settings_files import mongo, settings, write
@@ -20,6 +19,7 @@ from moorings import open_connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from mongod import Mongod, MongodFactory
     from processes import Start
@@ -246,25 +246,6 @@ async def test_opening_may_be_cancelled_before_it_has_begun(exporter: bool) -> N
 # -- nothing is left behind
 
 
-def threads() -> int:
-    return threading.active_count()
-
-
-def descriptors() -> list[str]:
-    """What this process has open, sockets by number."""
-    found = []
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            found.append(str(entry.readlink()))
-        except FileNotFoundError:  # the one that lists
-            continue
-    return found
-
-
-def sockets() -> int:
-    return sum(name.startswith("socket:") for name in descriptors())
-
-
 @pytest.mark.parametrize(
     "rounds", [pytest.param(12, id="some"), pytest.param(200, id="many", marks=pytest.mark.slow)]
 )
@@ -302,7 +283,7 @@ async def settled(wanted: tuple[int, int, int] | None = None) -> tuple[int, int,
     last, since = (0, 0, 0), trio.current_time()
     with trio.move_on_after(SOON):
         while True:
-            now = (threads(), sockets(), len(descriptors()))
+            now = (len(threads()), len(sockets()), len(open_files()))
             if now != last:
                 last, since = now, trio.current_time()
             elif wanted is None and trio.current_time() - since > 1.0:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trustme
+from leftovers import threads
 from pydantic import ValidationError
 from vault_standin import ROLE_ID, ROOT, SECRET_ID, Token, Vault
 
@@ -266,14 +266,14 @@ async def test_another_web_server_is_said(vault: Vault) -> None:
 
 async def test_whoever_gives_up_leaves_a_silent_server_behind(vault: Vault) -> None:
     """Cancelled at once, although hvac blocks; the thread ends by its own bound."""
-    secrets, before = backend(vault, timeout=1.0), threading.active_count()
+    secrets, before = backend(vault, timeout=1.0), threads()
     vault.silent = True
     with trio.fail_after(0.9), trio.move_on_after(0.1) as scope:
         await secrets.resolve("database/mongo", "url")
     assert scope.cancelled_caught
     vault.stop()
     with trio.fail_after(10):
-        while threading.active_count() > before + 1:  # trio keeps an idle one
+        while threads() - before:
             await trio.sleep(0.01)
 
 

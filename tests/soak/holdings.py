@@ -44,7 +44,7 @@ def count() -> Holdings:
     """Count, after what is garbage has gone."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what was freed is nobody's memory
-    names = _open_files()
+    names = open_files()
     return Holdings(
         threads=len(threading.enumerate()),
         sockets=sum(name.startswith("socket:") for name in names),
@@ -54,7 +54,8 @@ def count() -> Holdings:
     )
 
 
-def _open_files() -> list[str]:
+def open_files() -> list[str]:
+    """What this process has open: paths, and sockets by number."""
     names = []
     for entry in Path("/proc/self/fd").iterdir():
         try:
