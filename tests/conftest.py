@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 # Tests are imported by path (import-mode=importlib), so nothing here is importable by name until
 # its folder is. Only plugins are imported that way; test modules import fixtures, never each other.
 sys.path.insert(0, str(Path(__file__).parent))
+
+# Who is started in the background of a script ignores Ctrl-C, and so would every test of it, and
+# every process of a test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
     "asyncio_fixtures",
