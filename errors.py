@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,7 +60,15 @@ _HEALS_BY_ITSELF = frozenset(
 
 
 class MooringsError(Exception):
-    """The base of every error that Moorings raises on purpose."""
+    """The base of every error that Moorings raises on purpose. Each can be copied and pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self.args), self.__dict__
+
+
+def _made_again(kind: type[MooringsError], args: tuple[Any, ...]) -> MooringsError:
+    """One of this kind without a call of its `__init__`, whose arguments are not `args`."""
+    return kind.__new__(kind, *args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +214,16 @@ class ChildStartFailed(SupervisorError):
         self.id = id
 
 
+LISTED, COMPARED = 50, 1000
+"""How many names an error message lists, and up to how many it looks for the nearest."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that lists what is known and the nearest to `name`, for error messages."""
     names: Sequence[str] = sorted(known)
     if not names:
         return "None is known"
-    listed = ", ".join(names)
-    near = difflib.get_close_matches(name, names, n=1)
+    more = len(names) - LISTED
+    listed = ", ".join(names[:LISTED]) + (f" and {more:,} more" if more > 0 else "")
+    near = difflib.get_close_matches(name, names, n=1) if len(names) <= COMPARED else []
     return f"Known: {listed}" + (f" (did you mean {near[0]!r}?)" if near else "")

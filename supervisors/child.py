@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import traceback
 from contextlib import nullcontext
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from .backoff import Backoff
     from .spec import ChildSpec
+
+logger = logging.getLogger("moorings.supervisors")
 
 NOT_STARTED: Any = object()
 """The value of a child that has not said `started` yet."""
@@ -158,8 +161,8 @@ class Child:
             self.lived = trio.current_time() - self.began_at
 
     def stop(self) -> None:
-        """Make the task end: ask it if it can be asked, else cancel it."""
-        if self.state is STOPPED:
+        """Make the task end: ask it if it can be asked, else cancel it. Once is enough."""
+        if self.state is STOPPED or self.state is STOPPING:
             return
         resting = self.state is RESTARTING
         self.state = STOPPING
@@ -168,9 +171,15 @@ class Child:
             if self.task is None:  # its restart is the group's: nothing of it runs
                 self.end()
         elif self.spec.ask is not None:
-            self.spec.ask()
+            self._ask(self.spec.ask)
         elif self._scope is not None:
             self._scope.cancel()
+
+    def _ask(self, ask: Callable[[], object]) -> None:
+        try:
+            ask()
+        except Exception:  # whoever stops it stops others, too
+            logger.exception("child %r could not be asked to stop: its `ask` failed", self.spec.id)
 
     def end(self) -> None:
         """The task is over, or will not come."""

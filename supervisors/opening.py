@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .observers import Observers
 from .runner import Runner
-from .spec import AutoShutdown, Strategy, check_budget
+from .spec import AutoShutdown, Strategy, check_budget, member
 from .stopping import stop_all
 from .supervisor import Supervisor
 
@@ -24,7 +25,7 @@ async def open_supervisor(
     *,
     name: str,
     strategy: Strategy = Strategy.ONE_FOR_ONE,
-    intensity: int = 1,
+    intensity: float = 1,
     period: float = 5.0,
     auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
     ordered: bool = True,
@@ -43,7 +44,8 @@ async def open_supervisor(
         strategy: which children are restarted when one ends. The others are stopped in reverse
             start order and then all are started in order, terminated ones too; temporary ones are
             stopped and forgotten. One that fails to start then counts as another restart.
-        intensity: more than this many restarts within `period` seconds end the supervisor.
+        intensity: more than this many restarts within `period` seconds end the supervisor: 0, and
+            the first crash does; `math.inf`, and none ever does.
         period: that window, in seconds.
         auto_shutdown: whether the end of significant children ends the supervisor. Make it a
             transient or temporary child of its parent: a permanent one would be restarted.
@@ -55,10 +57,15 @@ async def open_supervisor(
         RestartIntensityExceeded: bare, from the child's last error; together with the block's own
             error, in one group, if the block failed as well.
         ValueError: an argument is out of range.
+        TypeError: `intensity` is neither an integer nor infinite, or an observer no plain function.
     """
-    check_budget(f"supervisor {name!r}", intensity, period)
+    owner = f"supervisor {name!r}"
+    check_budget(owner, intensity, period)
+    strategy = member(Strategy, strategy, f"{owner}: strategy")
+    auto_shutdown = member(AutoShutdown, auto_shutdown, f"{owner}: auto_shutdown")
+    told = Observers(observers)
     if strategy is not Strategy.ONE_FOR_ONE and not ordered:
-        raise ValueError(f"supervisor {name!r}: {strategy} needs an order")
+        raise ValueError(f"{owner}: {strategy} needs an order")
     block_error: BaseException | None = None
     async with trio.open_nursery() as host:
         # One shield for all children: the block stays cancellable, they are not.
@@ -76,7 +83,7 @@ async def open_supervisor(
                 period=period,
                 auto_shutdown=auto_shutdown,
                 ordered=ordered,
-                observers=observers,
+                observers=told,
             )
             try:
                 with runner.body:

@@ -17,7 +17,7 @@ class RestartWindow:
 
     __slots__ = ("_times", "intensity", "period")
 
-    def __init__(self, intensity: int, period: float) -> None:
+    def __init__(self, intensity: float, period: float) -> None:
         self.intensity = intensity
         self.period = period
         self._times: deque[float] | None = None  # made by the first restart: most never need it

@@ -19,7 +19,6 @@ from ..errors import (
 )
 from .child import NOT_STARTED, RESTARTING, STARTING, STOPPED, STOPPING, Child, End
 from .groups import Group
-from .observers import Observers
 from .policy import RestartWindow, runs_again, shuts_down
 from .spec import (
     AutoShutdown,
@@ -35,9 +34,10 @@ from .starts import Undecided
 from .stopping import stop_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from .spec import ChildSpec, SupervisorObserver
+    from .observers import Observers
+    from .spec import ChildSpec
     from .starts import Starting
 
 HOT = 0.05
@@ -55,18 +55,18 @@ class Runner:
         *,
         name: str,
         strategy: Strategy,
-        intensity: int,
+        intensity: float,
         period: float,
         auto_shutdown: AutoShutdown,
         ordered: bool,
-        observers: Iterable[SupervisorObserver],
+        observers: Observers,
     ) -> None:
         self.name = name
         self.nursery = nursery
         self.ordered = ordered
         self.window = RestartWindow(intensity, period)
         self.auto_shutdown = auto_shutdown
-        self.observers = Observers(observers)
+        self.observers = observers
         # Nobody is told of starts that nobody watches.
         self._told = self._child_started if self.observers else None
         self.children: dict[str, Child] = {}

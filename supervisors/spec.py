@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from .backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from .backoff import Backoff
 
 
 class Strategy(StrEnum):
@@ -57,6 +57,9 @@ class ChildState(StrEnum):
     STOPPED = "stopped"
 
 
+_Words = TypeVar("_Words", bound=StrEnum)
+
+
 class TaskStatus(Protocol):
     """What a child's `run` is handed: it says `started(value)` once it is up."""
 
@@ -85,15 +88,16 @@ class ChildSpec:
         intensity: a budget of its own: this many restarts within `period` seconds count nothing
             upward. None: every restart counts against the supervisor's budget.
         period: the window of that budget, in seconds; both or neither.
-        ask: how to ask `run` to end; must not block, and must not raise. A child that can be
-            asked is never cancelled: what it waits for is its own to cancel. None: it is
-            cancelled.
+        ask: how to ask `run` to end, called once for each stop; must not block, and must not
+            raise. A child that can be asked is never cancelled by its supervisor: it has to see to
+            it itself that what it waits for ends. None: it is cancelled.
         backoff: how long it waits before every restart. None: not at all.
 
     Raises:
         ValueError: a value is out of range, only one of `intensity` and `period` is given, or a
             permanent child is significant.
-        TypeError: `run` cannot be called.
+        TypeError: `run` or `ask` cannot be called, `id` is no string, `intensity` no integer or
+            `backoff` no `Backoff`.
     """
 
     id: str
@@ -101,14 +105,23 @@ class ChildSpec:
     restart: Restart = Restart.PERMANENT
     shutdown: float = 5.0
     significant: bool = False
-    intensity: int | None = None
+    intensity: float | None = None
     period: float | None = None
     ask: Callable[[], object] | None = None
     backoff: Backoff | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.id, str):
+            raise TypeError(f"child {self.id!r}: an id must be a string")
         if not callable(self.run):
             raise TypeError(f"child {self.id!r}: run must be an async function")
+        if self.ask is not None and not callable(self.ask):
+            raise TypeError(f"child {self.id!r}: ask must be a function, got {self.ask!r}")
+        if self.backoff is not None and not isinstance(self.backoff, Backoff):
+            raise TypeError(f"child {self.id!r}: backoff must be a Backoff, got {self.backoff!r}")
+        if type(self.restart) is not Restart:
+            restart = member(Restart, self.restart, f"child {self.id!r}: restart")
+            object.__setattr__(self, "restart", restart)
         if not self.shutdown >= 0:
             raise ValueError(f"child {self.id!r}: shutdown must be >= 0, got {self.shutdown}")
         if self.significant and self.restart is Restart.PERMANENT:
@@ -119,12 +132,28 @@ class ChildSpec:
             check_budget(f"child {self.id!r}", self.intensity, self.period)
 
 
-def check_budget(owner: str, intensity: int, period: float) -> None:
+def member(kind: type[_Words], word: str, owner: str) -> _Words:
+    """The member of an enumeration that `word` is, or names.
+
+    Raises:
+        ValueError: it has none; `owner` says whose value it is.
+    """
+    try:
+        return kind(word)
+    except ValueError:
+        known = ", ".join(kind)
+        raise ValueError(f"{owner} must be one of {known}; got {word!r}") from None
+
+
+def check_budget(owner: str, intensity: float, period: float) -> None:
     """Refuse a budget that means nothing.
 
     Raises:
         ValueError: `intensity` is negative, or `period` is not positive and finite.
+        TypeError: `intensity` is neither an integer nor infinite.
     """
+    if not isinstance(intensity, int) and intensity != math.inf:
+        raise TypeError(f"{owner}: intensity must be an integer or math.inf, got {intensity!r}")
     if intensity < 0:
         raise ValueError(f"{owner}: intensity must be >= 0, got {intensity}")
     if not 0 < period < math.inf:

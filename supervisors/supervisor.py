@@ -191,7 +191,7 @@ class Supervisor:
         return ChildCounts(specs=len(runner.children), active=runner.active - runner.resting)
 
     @property
-    def intensity(self) -> int:
+    def intensity(self) -> float:
         """How many restarts within the period this supervisor allows."""
         return self._runner.window.intensity
 
