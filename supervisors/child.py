@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import traceback
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -61,12 +60,10 @@ class Child:
         "delay",
         "end_pending",
         "error",
-        "hot",
         "kept",
         "leaving",
         "lived",
         "reported",
-        "restarted_at",
         "restarts",
         "rests_until",
         "runs",
@@ -79,14 +76,13 @@ class Child:
         "unwanted",
         "value",
         "was_stopped",
+        "watched",
         "window",
     )
 
     def __init__(self, spec: ChildSpec, told: Callable[[Child], object] | None) -> None:
         self.spec = spec
         self.restarts = 0
-        self.restarted_at = -math.inf  # on trio's clock
-        self.hot = False  # restarted twice at short intervals, or on a backoff: not at once
         # Of the last incarnation, for its backoff: not from the restart before it, which may have
         # been a sibling's or a command's, or have waited for others.
         self.began_at = self.lived = 0.0
@@ -110,6 +106,7 @@ class Child:
         self.tried = False  # by its group, which tries again if it fails to start
         self.was_stopped = False  # the last incarnation, rather than ended by itself
         self.reported = False  # that it did not stop in time
+        self.watched = False  # while it stops, by its supervisor, as those who had it stopped left
         self.runs = False  # its `run`, rather than what comes before, between and after
         self.task: trio.lowlevel.Task | None = None
         self._ended: trio.Event | None = None
@@ -125,6 +122,10 @@ class Child:
         if self.state is STOPPING:
             self._scope.cancel()
         return self._scope
+
+    def is_cancelled(self) -> bool:
+        """Whether its scope was cancelled; one that can be asked has none."""
+        return self._scope is not None and self._scope.cancel_called
 
     def was_cancelled(self) -> bool:
         """Whether it let the cancellation of its scope through."""
@@ -142,7 +143,7 @@ class Child:
 
     def started(self, value: Any = None, /) -> None:
         """Say that this incarnation is up (called by `run`; a second call changes nothing)."""
-        if self.value is not NOT_STARTED:
+        if self.value is not NOT_STARTED or self.task is None:  # None: of a thread that outlived it
             return
         if self.state is STARTING:
             self.state = RUNNING
@@ -186,7 +187,7 @@ class Child:
         self.was_stopped = self.state is STOPPING
         self.state = STOPPED
         self.task = None
-        self.runs = self.reported = False
+        self.runs = self.reported = self.watched = False
         starting, self.starting = self.starting, None
         if starting is not None:
             starting.fail(self, self.error)
@@ -219,7 +220,6 @@ class Child:
         """Be about to rest before the restart that is decided `now`."""
         self.delay = backoff.delay(self.delay, self.lived)
         self.rests_until = now + self.delay
-        self.hot = True
         self.state = RESTARTING
 
     async def rest(self) -> None:

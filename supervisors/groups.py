@@ -16,7 +16,7 @@ from ..errors import ChildStartFailed
 from .child import RESTARTING, STARTING, STOPPED, STOPPING, End
 from .spec import Strategy
 from .starting import start
-from .stopping import wait_stopped
+from .stopping import stop_one, wait_stopped
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Group:
         child.stop()
         if was_due:
             self._go_on_without(child)
-        await wait_stopped(self._runner, [child])
+        await stop_one(self._runner, child)
 
     def _go_on_without(self, child: Child) -> None:
         """Start those that only `child` kept waiting: they are owed a start all the same."""

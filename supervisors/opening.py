@@ -16,7 +16,6 @@ from .supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
-    from ..errors import RestartIntensityExceeded
     from .spec import SupervisorObserver
 
 
@@ -55,7 +54,9 @@ async def open_supervisor(
 
     Raises:
         RestartIntensityExceeded: bare, from the child's last error; together with the block's own
-            error, in one group, if the block failed as well.
+            error, in one group, if the block failed or was cancelled as well.
+        BaseException: what a child raised that is no `Exception` (KeyboardInterrupt, SystemExit):
+            it ends all children, and the block, with the same ordered stop.
         ValueError: an argument is out of range.
         TypeError: `intensity` is neither an integer nor infinite, or an observer no plain function.
     """
@@ -93,7 +94,7 @@ async def open_supervisor(
             await stop_all(runner)
         finally:
             shelter.over.set()
-    _raise_outcome(block_error, runner.escalation)
+    _raise_outcome(block_error, runner.fatal, runner.escalation)
 
 
 class _Shelter:
@@ -115,18 +116,10 @@ class _Shelter:
             self.open.set()  # Ctrl-C came first: let nobody wait for it
 
 
-def _raise_outcome(
-    block_error: BaseException | None, escalation: RestartIntensityExceeded | None
-) -> None:
-    """Let the block's own error through as it is; escalation bare; both in one group."""
-    if block_error is not None and escalation is not None:
-        if isinstance(block_error, trio.Cancelled):
-            # Cancellation must stay recognisable to the scope it belongs to.
-            raise block_error from escalation
-        raise BaseExceptionGroup(
-            "the block failed and its supervisor gave up", [block_error, escalation]
-        ) from None
-    if block_error is not None:
-        raise block_error
-    if escalation is not None:
-        raise escalation
+def _raise_outcome(*outcomes: BaseException | None) -> None:
+    """Raise one error as it is, several in one group: scopes find their `Cancelled` in there."""
+    errors = [error for error in outcomes if error is not None]
+    if len(errors) > 1:
+        raise BaseExceptionGroup("the block failed, and so did its supervisor", errors) from None
+    for error in errors:
+        raise error

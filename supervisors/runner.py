@@ -7,7 +7,9 @@ incarnation costs no more than the call of `run`. What follows an end is decided
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Self
 
 import trio
 
@@ -40,10 +42,24 @@ if TYPE_CHECKING:
     from .spec import ChildSpec
     from .starts import Starting
 
-HOT = 0.05
-"""A child that was restarted twice within so many seconds lets the others run first."""
+logger = logging.getLogger("moorings.supervisors")
 
 _TEMPORARY = Restart.TEMPORARY  # a name, as for the states: it is cheaper to look up
+
+
+class StrayCancelled(RuntimeError):
+    """A child ended with a `Cancelled` that nobody had sent it: its `__cause__`.
+
+    One from a scope that it left open, or one that was kept and raised anew. To a plain nursery
+    that is the end of all others, and of nobody's error.
+    """
+
+    @classmethod
+    def made_of(cls, error: BaseException) -> Self:
+        """One whose cause is `error`."""
+        stray = cls("cancelled, though nobody had cancelled it")
+        stray.__cause__ = error
+        return stray
 
 
 class Runner:
@@ -63,6 +79,8 @@ class Runner:
     ) -> None:
         self.name = name
         self.nursery = nursery
+        self._start_soon: Callable[..., None] = nursery.start_soon
+        self.context = copy_context()
         self.ordered = ordered
         self.window = RestartWindow(intensity, period)
         self.auto_shutdown = auto_shutdown
@@ -76,8 +94,10 @@ class Runner:
         self.resting = 0  # of these, how many wait out their backoff
         self.calls: set[Starting] = set()  # that start new children, and are under way
         self.undecided: Undecided | None = None  # the last
+        self._latest: Child | None = None  # of those that are significant and up
         self.body = trio.CancelScope()
         self.escalation: RestartIntensityExceeded | None = None
+        self.fatal: BaseException | None = None  # what a child raised that no policy is for
         self.before_escalation: Callable[[RestartIntensityExceeded], object] | None = None
         self.restarts: dict[str, int] = {"crash": 0, "exit": 0, "start_failed": 0}
 
@@ -119,7 +139,7 @@ class Runner:
 
     def spawn(self, child: Child) -> None:
         """Run a child that is not running."""
-        self.nursery.start_soon(self._run, child, name=child.spec.id)
+        self._start_task(child)
         # Only now: a nursery that has failed takes nobody any more.
         child.state = STARTING
         child.value = NOT_STARTED
@@ -128,42 +148,93 @@ class Runner:
 
     # -- tasks --------------------------------------------------------------------------------
 
+    def _start_task(self, child: Child) -> None:
+        # In a copy of ours: not of whoever asked for it, nor of the sibling that has crashed.
+        self.context.run(self._start_soon, self._run, child, name=child.spec.id)
+
     async def _run(self, child: Child) -> None:
         """The task of a child: incarnation after incarnation, until policy or a command ends them.
 
         One frame for both kinds of children: each more is paid for by every child.
         """
+        again = over = False
         try:
             child.task = trio.lowlevel.current_task()
             with child.new_scope():
+                if child.state is RESTARTING:
+                    await self._rest(child)
                 while not self.stopping and child.begin():
                     try:
                         await child.spec.run(task_status=child)
-                    except Exception as error:  # noqa: BLE001 - whatever escapes is the policy's
-                        child.error = error
+                    except BaseException as error:
+                        child.error = self._blame(child, error)
+                        if child.error is None:
+                            raise
                     child.over()
-                    if not self._after_end(child, child.error):
+                    again = self._after_end(child, child.error)
+                    over = not again or type(child.error) is StrayCancelled
+                    if over:
                         break
-                    if child.hot:
-                        await self._let_others(child)
+                    await self._pause(child)
             if self.observers and child.was_cancelled():
                 self._tell_ended(child, stopping=True)
         except Exception as error:
-            if child.state is not STOPPING:
-                raise  # not the child's: what decides about it has failed, and nobody would hear
+            if not self._is_childs(child, error, over=over):
+                raise
+        finally:
+            if again and type(child.error) is StrayCancelled:
+                self._start_task(child)  # whatever the old one has left open is left behind
+            else:
+                self._gone(child)
+
+    def _blame(self, child: Child, error: BaseException) -> BaseException | None:
+        """What counts as the error of a child whose `run` has raised; None for the end we wanted.
+
+        What is to end the program ends all children, in their order, and is then raised by the
+        block; a second one waits for no order.
+        """
+        if type(error) is trio.Cancelled and child.is_cancelled():  # nearly always
+            return None
+        if isinstance(error, Exception):
+            return error
+        rest = _without_cancelled(error)
+        if rest is None or isinstance(rest, Exception):
+            return None if self._is_cancelled(child) else StrayCancelled.made_of(error)
+        if self.stopping or isinstance(rest, GeneratorExit):
+            return None
+        self.fatal = rest
+        self._end_all()
+        return rest
+
+    def _is_cancelled(self, child: Child) -> bool:
+        return child.is_cancelled() or self.nursery.cancel_scope.cancel_called
+
+    def _is_childs(self, child: Child, error: Exception, *, over: bool) -> bool:
+        """Whether an error is the child's that came from elsewhere than its `run`.
+
+        Else what decides about it has failed, and nobody would hear.
+        """
+        if over:
+            logger.error("child %r left a cancel scope open", child.spec.id, exc_info=error)
+        elif child.state is STOPPING:
             child.error = error  # its nursery raised it beside our Cancelled
             self._tell_ended(child, stopping=True)
-        finally:
-            self._gone(child)
+        return over or child.state is STOPPING
 
-    async def _let_others(self, child: Child) -> None:
-        """Wait out the backoff; without one, let the others run.
+    async def _pause(self, child: Child) -> None:
+        """Wait out the backoff, or let the others run: one that never waits must not starve them.
 
-        One that fails without ever waiting must not starve them.
+        What an incarnation has set in its context is gone by the next.
         """
-        if child.state is not RESTARTING:
+        clean = copy_context() == self.context
+        if not clean:
+            trio.lowlevel.current_task().context = self.context.copy()  # from the next step on
+        if child.state is RESTARTING:
+            await self._rest(child)
+        elif child.restarts > 1 or not clean:
             await trio.lowlevel.cancel_shielded_checkpoint()
-            return
+
+    async def _rest(self, child: Child) -> None:
         self.resting += 1
         try:
             await child.rest()
@@ -231,16 +302,14 @@ class Runner:
         self.restarts[reason] += 1
         backoff = child.spec.backoff
         if backoff is None:
-            child.hot = now - child.restarted_at < HOT
             child.state = STARTING
         else:
             child.rest_before(backoff, now)
-        child.restarted_at = now
         self.tell_restarting(child, reason, child.delay)
 
     def ended_for_good(self, child: Child) -> None:
         """A child ended by itself and does not run again: a significant one may end us all."""
-        if child.spec.significant:
+        if child.spec.significant and not self._is_outlived(child):
             self._judge(child, [other for other in self._significant() if other is not child])
 
     def wait_for(self, child: Child, starting: Starting) -> None:
@@ -256,6 +325,20 @@ class Runner:
         self.undecided = None
         if not undecided.is_void:
             self._judge(undecided.child, self._significant())
+
+    def _is_outlived(self, child: Child) -> bool:
+        """Whether an end changes nothing, because another has to end as well that is up.
+
+        Of thousands that end together nearly all are: the same one is looked at first.
+        """
+        if self.auto_shutdown is not AutoShutdown.ALL_SIGNIFICANT:
+            return False
+        latest = self._latest
+        if latest is None or latest is child or not latest.is_significant() or latest.starting:
+            others = (one for one in reversed(self.children.values()) if one is not child)
+            up = (one for one in others if one.is_significant() and one.starting is None)
+            self._latest = next(up, None)
+        return self._latest is not None
 
     def _significant(self) -> list[Child]:
         return [child for child in self.children.values() if child.is_significant()]
@@ -293,3 +376,9 @@ class Runner:
         if self.observers:
             event = ChildRestarting(self.name, child.spec.id, reason, child.restarts, delay)
             self.observers.tell(event)
+
+
+def _without_cancelled(error: BaseException) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1]
+    return None if isinstance(error, trio.Cancelled) else error

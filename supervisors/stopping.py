@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from .batches import batches
-from .child import STOPPED
+from .child import STOPPED, STOPPING
 from .spec import ChildUnstopped
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ logger = logging.getLogger("moorings.supervisors")
 async def stop_all(runner: Runner) -> None:
     """Stop every child."""
     runner.stopping = True
+    if runner.group is not None:
+        runner.group.turns.release()  # children may wait for theirs before they end
     await stop(runner, tuple(runner.children.values()))
 
 
@@ -42,6 +44,26 @@ async def stop(runner: Runner, children: Sequence[Child]) -> None:
             for child in children:
                 child.stop()
             raise
+
+
+async def stop_one(runner: Runner, child: Child) -> None:
+    """Stop one child and wait for its end.
+
+    Who is cancelled while it waits leaves the watch over the budget to the supervisor.
+    """
+    child.stop()
+    if child.state is not STOPPING:
+        await trio.lowlevel.checkpoint()
+        return
+    began = trio.current_time()
+    try:
+        await wait_stopped(runner, [child], began)
+    except BaseException:
+        if child.state is STOPPING and not child.watched:
+            child.watched = True
+            name = f"{child.spec.id}: stop"
+            runner.nursery.start_soon(wait_stopped, runner, [child], began, name=name)
+        raise
 
 
 async def _stop_in_order(runner: Runner, children: Sequence[Child]) -> None:
@@ -60,9 +82,15 @@ async def _stop_together(runner: Runner, children: Sequence[Child]) -> None:
     await wait_stopped(runner, running)
 
 
-async def wait_stopped(runner: Runner, children: Sequence[Child]) -> None:
-    """Wait for the end of `children`, reporting each at the end of its own budget."""
-    began = trio.current_time()
+async def wait_stopped(
+    runner: Runner, children: Sequence[Child], began: float | None = None
+) -> None:
+    """Wait for the end of `children`, reporting each at the end of its own budget.
+
+    `began`: when they were told to stop, on trio's clock; by default now.
+    """
+    if began is None:
+        began = trio.current_time()
     for budget in sorted({c.spec.shutdown for c in children}):
         with trio.move_on_at(began + budget) as deadline:
             await _wait_all_ended(children)

@@ -7,6 +7,7 @@ The children's life is in `runner`, what several of them share in `groups`, how 
 from __future__ import annotations
 
 from contextlib import nullcontext
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -15,10 +16,10 @@ from ..errors import ChildNotFound, ChildRunning, SupervisorError, did_you_mean
 from .child import STOPPED
 from .spec import ChildCounts, ChildInfo
 from .starting import start, start_new
-from .stopping import wait_stopped
+from .stopping import stop_one
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from ..errors import RestartIntensityExceeded
@@ -114,26 +115,28 @@ class Supervisor:
     async def terminate_child(self, id: str) -> None:  # noqa: A002 - the child spec's own word
         """Stop a child and wait for its end; its spec stays (a temporary one's is forgotten).
 
-        A no-op on a child that is not running. A child that waits to be restarted is not; one that
-        is being started is stopped, and its starter told.
+        One that waits to be restarted stays down; one that is being started is stopped, and its
+        starter told; one that is down already is left as it is.
 
         Raises:
             ChildNotFound: no child has this id.
 
-        Cancellation gives up the waiting; the child goes on stopping, and one whose group was to
-        start it meanwhile stays stopped.
+        Cancellation gives up the waiting; the child goes on stopping, is reported if it outlives
+        its `shutdown`, and stays stopped if its group was to start it meanwhile.
         """
         child = self._find(id)
         if self._runner.group is not None:
             await self._runner.group.terminate(child)
             return
-        child.stop()
-        await wait_stopped(self._runner, [child])
+        await stop_one(self._runner, child)
 
     async def restart_child(self, id: str) -> Any:  # noqa: A002
         """Start a child that was terminated, or that ended; wait until it says `started`.
 
         A child that waits out its backoff is restarted now.
+
+        Returns:
+            The value it passed to `task_status.started`.
 
         Raises:
             ChildNotFound: no child has this id.
@@ -142,8 +145,9 @@ class Supervisor:
                 a start that is taken back.
             SupervisorError: the supervisor is stopping.
 
-        Cancellation stops the child again, unless another has started it since; one that had been
-        waiting is left to its policy, or has failed in that instant, which is raised instead.
+        Cancellation stops the child again, unless another has started it since. A child that had
+        waited out its backoff is not stopped: its policy goes on; if its start fails in the very
+        instant of the cancellation, that error is raised.
         """
         async with self._turn():
             child = self._find(id)
@@ -196,9 +200,9 @@ class Supervisor:
         return self._runner.window.intensity
 
     @property
-    def restarts(self) -> dict[str, int]:
+    def restarts(self) -> Mapping[str, int]:
         """How often a child was restarted, by reason; not counted are those stopped for another."""
-        return self._runner.restarts
+        return MappingProxyType(self._runner.restarts)
 
     @property
     def before_escalation(self) -> Callable[[RestartIntensityExceeded], object] | None:

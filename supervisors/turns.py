@@ -20,14 +20,21 @@ class Turns:
 
     def __init__(self) -> None:
         self._queue: deque[Turn] = deque()
+        self._released = False
 
     def take(self) -> Turn:
         """A place at the end of the queue; it has to be entered, or it blocks those behind it."""
         turn = Turn(self._queue)
         self._queue.append(turn)
-        if self._queue[0] is turn:
+        if self._released or self._queue[0] is turn:
             turn.come.set()
         return turn
+
+    def release(self) -> None:
+        """Let everybody in, now and from now on: what is left to do has no order."""
+        self._released = True
+        for turn in self._queue:
+            turn.come.set()
 
 
 class Turn:
