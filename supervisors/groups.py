@@ -163,7 +163,8 @@ class Group:
 
     async def _restart(self, child: Child) -> None:
         child.end_pending = None
-        await self._start_all(self._owed(child), cause=child)
+        if not self._runner.stopping:  # else nobody waits for turns, and it may be forgotten
+            await self._start_all(self._owed(child), cause=child)
 
     async def _start_all(self, members: Sequence[Child], cause: Child | None = None) -> None:
         """Start them in order, up to one that fails: that is an end of its own."""

@@ -1,0 +1,467 @@
+"""Ends that are neither a return nor an exception of one's own: one child's fault stays its own."""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import pickle
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from moorings.supervisors import (
+    AutoShutdown,
+    Backoff,
+    ChildEnded,
+    ChildNotFound,
+    ChildSpec,
+    ChildStarted,
+    ChildStartFailed,
+    ChildState,
+    ChildUnstopped,
+    Restart,
+    RestartIntensityExceeded,
+    Strategy,
+    SupervisorError,
+    open_supervisor,
+)
+from moorings.supervisors.child import Child
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from family import Family
+
+    from moorings.supervisors import TaskStatus
+
+STRATEGIES = pytest.mark.parametrize("strategy", list(Strategy))
+GROUPS = pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+marker: contextvars.ContextVar[str] = contextvars.ContextVar("marker", default="clean")
+
+
+async def a_cancelled() -> trio.Cancelled:
+    """One whose scope is gone, as a cache has that keeps the error of whoever filled it."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as error:
+            kept = error
+            raise
+    return kept
+
+
+async def raise_stray(task_status: TaskStatus) -> None:
+    task_status.started()
+    raise await a_cancelled()
+
+
+async def raise_stray_in_a_group(task_status: TaskStatus) -> None:
+    task_status.started()
+    raise BaseExceptionGroup("of a nursery", [await a_cancelled(), ValueError("beside it")])
+
+
+async def ticks(seconds: float) -> AsyncGenerator[None, None]:
+    """Trio's best known pitfall: a scope that is open while its generator waits."""
+    with trio.move_on_after(seconds):
+        while True:
+            yield
+            await trio.sleep(0.1)
+
+
+# -- a Cancelled that nobody sent ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [raise_stray, raise_stray_in_a_group])
+@pytest.mark.parametrize("backoff", [None, Backoff(1.0, 1.0)], ids=["at once", "backoff"])
+async def test_a_stray_cancelled_is_a_crash_of_that_child_alone(
+    family: Family, autojump_clock: MockClock, step: Any, backoff: Backoff | None
+) -> None:
+    """In a plain nursery it would silently end all the others."""
+    async with open_supervisor(name="s", observers=[family.watch]) as supervisor:
+        await supervisor.start_child(family.spec("other"))
+        await supervisor.start_child(family.spec("a", step, backoff=backoff))
+        await trio.sleep(2.0)
+        assert [c.state for c in supervisor.which_children()] == [ChildState.RUNNING] * 2
+        assert supervisor.restarts == {"crash": 1, "exit": 0, "start_failed": 0}
+        assert family.news() == "+other +a -a +a"
+    (crash, *_) = family.seen(ChildEnded)
+    assert (crash.id, crash.stopping) == ("a", False)
+    assert "nobody had cancelled it" in str(crash.error)
+    assert isinstance(crash.error.__cause__, trio.Cancelled | BaseExceptionGroup)
+
+
+async def test_one_that_raises_it_again_and_again_ends_its_supervisor(family: Family) -> None:
+    with pytest.raises(RestartIntensityExceeded) as info:
+        async with open_supervisor(name="s", intensity=2) as supervisor:
+            await supervisor.start_child(family.spec("a", *[raise_stray] * 3))
+            await trio.sleep_forever()
+    assert isinstance(info.value.__cause__, RuntimeError)
+    assert family.runs["a"] == 3
+
+
+async def test_to_who_starts_it_a_stray_cancelled_is_a_failed_start(family: Family) -> None:
+    async def step(_: TaskStatus) -> None:
+        raise await a_cancelled()
+
+    async with open_supervisor(name="s") as supervisor:
+        with pytest.raises(ChildStartFailed):
+            await supervisor.start_child(family.spec("a", step))
+        assert supervisor.which_children() == ()
+
+
+@pytest.mark.parametrize("command", ["terminate", "the end"])
+async def test_one_that_is_stopped_between_its_two_tasks_stays_down(
+    family: Family, autojump_clock: MockClock, command: str
+) -> None:
+    """The one that raised it is over, the next has yet to begin its rest."""
+    async with open_supervisor(name="s") as supervisor:
+        spec = family.spec("a", raise_stray, backoff=Backoff(1.0, 1.0))
+        await supervisor.start_child(spec)
+        while supervisor.which_children()[0].state is not ChildState.RESTARTING:
+            await trio.lowlevel.checkpoint()
+        if command == "terminate":
+            await supervisor.terminate_child("a")
+            assert supervisor.which_children()[0].state is ChildState.STOPPED
+            await trio.sleep(5.0)
+    assert family.news() == "+a -a"
+
+
+# -- a scope that was left open --------------------------------------------------------------------
+
+
+async def test_a_scope_left_open_by_a_child_that_returns_is_logged_and_harms_nobody(
+    family: Family, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept: list[Any] = []
+
+    async def step(task_status: TaskStatus) -> None:
+        task_status.started()
+        kept.append(ticks(5.0))
+        async for _ in kept[0]:
+            return
+
+    async with open_supervisor(name="s") as supervisor:
+        await supervisor.start_child(family.spec("other"))
+        await supervisor.start_child(family.spec("a", step, restart=Restart.TEMPORARY))
+        await trio.sleep(10.0)
+        assert [c.id for c in supervisor.which_children()] == ["other"]
+    assert "child 'a' left a cancel scope open" in caplog.text
+    await kept[0].aclose()
+
+
+async def test_a_scope_left_open_by_a_crash_cancels_the_next_incarnation_once(
+    family: Family, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one after that has a task of its own, and lives on."""
+    kept: list[Any] = []
+
+    async def step(task_status: TaskStatus) -> None:
+        task_status.started()
+        kept.append(ticks(5.0))
+        async for _ in kept[0]:
+            raise family.Boom("with a scope open")
+
+    async with open_supervisor(name="s", intensity=2, period=60) as supervisor:
+        await supervisor.start_child(family.spec("other"))
+        await supervisor.start_child(family.spec("a", step))
+        await trio.sleep(50.0)
+        assert [c.state for c in supervisor.which_children()] == [ChildState.RUNNING] * 2
+        assert family.news() == "+other +a -a +a -a +a"
+    assert "child 'a' left a cancel scope open" in caplog.text
+    await kept[0].aclose()
+
+
+# -- what is to end the program --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@STRATEGIES
+async def test_what_ends_the_program_stops_the_others_in_order_first(
+    family: Family, autojump_clock: MockClock, strategy: Strategy, kind: type[BaseException]
+) -> None:
+    error = kind("a child's")
+
+    async def step(task_status: TaskStatus) -> None:
+        task_status.started()
+        await trio.sleep(1.0)
+        raise error
+
+    with pytest.raises(kind) as info:
+        async with open_supervisor(
+            name="s", strategy=strategy, observers=[family.watch]
+        ) as supervisor:
+            await supervisor.start_children([family.spec(name, stubborn=1.0) for name in "ab"])
+            await supervisor.start_child(family.spec("x", step))
+            await trio.sleep_forever()
+    assert info.value is error
+    assert family.news() == "+a +b +x -x -b -a"
+    assert trio.current_time() == pytest.approx(3.0)
+    first = family.seen(ChildEnded)[0]
+    assert (first.id, first.error, first.stopping) == ("x", error, False)
+
+
+async def test_it_does_not_hide_the_blocks_own_error(family: Family) -> None:
+    async def step(task_status: TaskStatus) -> None:
+        task_status.started()
+        raise SystemExit(3)
+
+    with pytest.raises(BaseExceptionGroup) as info:
+        async with open_supervisor(name="s") as supervisor:
+            await supervisor.start_child(family.spec("x", step))
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ValueError("the block's own")
+    assert [type(error) for error in info.value.exceptions] == [ValueError, SystemExit]
+
+
+async def test_with_a_second_one_nobody_waits_for_the_order(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    """A second Ctrl-C while the first one's stop hangs."""
+
+    async def first(task_status: TaskStatus) -> None:
+        task_status.started()
+        await trio.sleep(1.0)
+        raise KeyboardInterrupt
+
+    async def second(task_status: TaskStatus) -> None:
+        task_status.started()
+        await trio.sleep(2.0)
+        raise KeyboardInterrupt
+
+    with pytest.raises(BaseExceptionGroup):
+        async with open_supervisor(name="s") as supervisor:
+            await supervisor.start_child(family.spec("a"))
+            await supervisor.start_child(family.spec("x", first))
+            await supervisor.start_child(family.spec("y", second))
+            await supervisor.start_child(family.spec("stubborn", stubborn=5.0))
+            await trio.sleep_forever()
+    assert family.news() == "+a +x +y +stubborn -x -y -a -stubborn"
+
+
+# -- escalation and cancellation from outside ------------------------------------------------------
+
+
+async def test_a_cancellation_from_outside_does_not_hide_that_the_supervisor_gave_up(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    with pytest.RaisesGroup(RestartIntensityExceeded):  # the scope takes its own out of the group
+        with trio.move_on_after(3.0):
+            async with open_supervisor(name="s", intensity=0) as supervisor:
+                await supervisor.start_child(family.spec("a", family.crash_after(1.0)))
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await trio.sleep(5.0)
+
+
+# -- each incarnation begins afresh ----------------------------------------------------------------
+
+
+@STRATEGIES
+async def test_what_a_child_sets_in_its_context_is_gone_with_its_incarnation(
+    family: Family, autojump_clock: MockClock, strategy: Strategy
+) -> None:
+    """Nor do the siblings that are restarted with it begin in its context."""
+    seen: list[tuple[str, str]] = []
+
+    def step(name: str) -> Any:
+        async def step(task_status: TaskStatus) -> None:
+            seen.append((name, marker.get()))
+            marker.set(f"set by {name}")
+            task_status.started()
+            await trio.sleep_forever() if name != "a" else await trio.sleep(1.0)
+            raise family.Boom(name)
+
+        return step
+
+    async with open_supervisor(name="s", strategy=strategy, intensity=9) as supervisor:
+        marker.set("the caller's")
+        await supervisor.start_child(family.spec("a", *[step("a")] * 9))
+        await supervisor.start_child(family.spec("b", *[step("b")] * 9))
+        await trio.sleep(3.5)
+        await supervisor.terminate_child("b")
+        await supervisor.restart_child("b")
+    assert len(seen) >= 6
+    assert {what for _, what in seen} == {"clean"}
+
+
+async def test_one_that_blocks_and_crashes_starves_nobody(family: Family) -> None:
+    """However long it blocks: what it never waits for is not counted by the clock."""
+
+    async def step(task_status: TaskStatus) -> None:
+        task_status.started()
+        time.sleep(0.06)  # noqa: ASYNC251 - a bug of a child's
+        raise family.Boom("without ever waiting")
+
+    async with open_supervisor(name="s", intensity=99, period=60) as supervisor:
+        await supervisor.start_child(family.spec("a", *[step] * 12))
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        assert family.runs["a"] <= 7
+        await wait_all_tasks_blocked()
+
+
+async def test_a_thread_that_outlived_its_child_says_nothing_any_more(family: Family) -> None:
+    late: list[TaskStatus] = []
+
+    async def step(task_status: TaskStatus) -> None:
+        late.append(task_status)
+        task_status.started()
+
+    async with open_supervisor(name="s", observers=[family.watch]) as supervisor:
+        await supervisor.start_child(family.spec("a", step, restart=Restart.TEMPORARY))
+        await supervisor.start_child(family.spec("b", step, restart=Restart.TRANSIENT))
+        await wait_all_tasks_blocked()
+        for task_status in late:
+            task_status.started("late")
+        assert [e.id for e in family.seen(ChildStarted)] == ["a", "b"]
+        assert await supervisor.restart_child("b") == "b2"
+
+
+# -- stopping --------------------------------------------------------------------------------------
+
+
+@STRATEGIES
+async def test_who_gives_up_waiting_leaves_the_watch_over_the_budget_behind(
+    family: Family, autojump_clock: MockClock, strategy: Strategy
+) -> None:
+    """However often: one report, at the first one's deadline."""
+    async with open_supervisor(name="s", strategy=strategy, observers=[family.watch]) as supervisor:
+        await supervisor.start_child(family.spec("a", stubborn=20.0, shutdown=5.0))
+        for _ in range(3):
+            with trio.move_on_after(1.0):
+                await supervisor.terminate_child("a")
+        await trio.sleep(1.9)
+        assert family.seen(ChildUnstopped) == []
+        await trio.sleep(0.2)
+        assert [e.id for e in family.seen(ChildUnstopped)] == ["a"]
+        await trio.sleep(5.0)
+    assert len(family.seen(ChildUnstopped)) == 1
+
+
+async def test_a_child_is_asked_once_for_each_stop(family: Family) -> None:
+    asked: list[int] = []
+    told = trio.Event()
+
+    async def run(*, task_status: TaskStatus) -> None:
+        task_status.started()
+        await told.wait()
+
+    async with open_supervisor(name="s") as supervisor:
+        await supervisor.start_child(ChildSpec("a", run, ask=lambda: asked.append(1)))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.terminate_child, "a")
+            nursery.start_soon(supervisor.terminate_child, "a")
+            await wait_all_tasks_blocked()
+            told.set()
+    assert asked == [1]
+
+
+async def test_an_ask_that_raises_is_logged_and_keeps_nobody_else_from_stopping(
+    family: Family, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run(*, task_status: TaskStatus) -> None:
+        task_status.started()
+        await trio.sleep(20.0)
+
+    def ask() -> None:
+        raise ValueError("it cannot be asked")
+
+    async with open_supervisor(name="s", observers=[family.watch]) as supervisor:
+        await supervisor.start_child(family.spec("other"))
+        await supervisor.start_child(ChildSpec("a", run, ask=ask, shutdown=5.0))
+    assert trio.current_time() == pytest.approx(20.0)
+    assert [e.id for e in family.seen(ChildUnstopped)] == ["a"]
+    assert "child 'a' could not be asked to stop" in caplog.text
+    assert family.news() == "+other -other"
+
+
+@GROUPS
+@pytest.mark.parametrize("command", ["terminate", "start"])
+async def test_a_child_that_waits_for_its_own_supervisor_does_not_outlive_its_end(
+    family: Family, autojump_clock: MockClock, strategy: Strategy, command: str
+) -> None:
+    """It waits for its turn behind the restart that waits for its end."""
+    outcome: list[object] = []
+
+    async with open_supervisor(name="s", strategy=strategy) as supervisor:
+
+        async def run(*, task_status: TaskStatus) -> None:
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    try:
+                        if command == "terminate":
+                            await supervisor.terminate_child("helper")
+                        else:
+                            await supervisor.start_child(family.spec("late"))
+                        outcome.append("done")
+                    except SupervisorError as refused:
+                        outcome.append(str(refused))
+
+        await supervisor.start_child(family.spec("helper"))
+        await supervisor.start_child(family.spec("first"))
+        await supervisor.start_child(ChildSpec("a", run))
+        await family.crash("first")
+        await trio.sleep(100.0)
+        assert outcome == []
+    assert outcome == ["done" if command == "terminate" else "supervisor 's' is stopping"]
+
+
+# -- many ------------------------------------------------------------------------------------------
+
+
+async def test_thousands_of_significant_ends_look_at_few_of_the_others(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An end is nothing to shut down for while another is up; one such is enough to know."""
+    count, looks = 500, [0]
+    is_significant = Child.is_significant
+
+    def counted(self: Child) -> bool:
+        looks[0] += 1
+        return is_significant(self)
+
+    monkeypatch.setattr(Child, "is_significant", counted)
+    async with open_supervisor(
+        name="s", ordered=False, auto_shutdown=AutoShutdown.ALL_SIGNIFICANT
+    ) as supervisor:
+        names = [str(number) for number in range(count)]
+        supervisor.start_children_nowait(
+            family.spec(name, restart=Restart.TEMPORARY, significant=True) for name in names
+        )
+        await wait_all_tasks_blocked()
+        for name in names:
+            family.end_soon(name)
+        await trio.sleep_forever()
+    assert looks[0] < count * 20
+
+
+async def test_an_unknown_id_among_thousands_is_no_essay(family: Family) -> None:
+    async with open_supervisor(name="s", ordered=False) as supervisor:
+        supervisor.start_children_nowait(family.spec(str(n)) for n in range(2000))
+        with pytest.raises(ChildNotFound, match="and 1,950 more") as info:
+            await supervisor.terminate_child("x")
+    assert len(str(info.value)) < 1000
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [RestartIntensityExceeded("s", "c", 3), ChildStartFailed("c", stopped=True)]
+)
+def test_errors_can_be_copied_and_sent_to_other_processes(error: Exception) -> None:
+    for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert vars(again) == vars(error)
