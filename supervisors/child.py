@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from .backoff import Backoff
+    from .ends import End
     from .spec import ChildSpec
 
 logger = logging.getLogger("moorings.supervisors")
@@ -33,19 +34,6 @@ STOPPING, STOPPED = ChildState.STOPPING, ChildState.STOPPED
 
 UNCANCELLED = nullcontext()
 """Stands where the scope would be of a child that is asked to end."""
-
-
-class End:
-    """An end whose consequences wait for their turn (where children share their fate)."""
-
-    __slots__ = ("error", "is_retry", "reason")
-
-    def __init__(
-        self, reason: str | None, error: BaseException | None, *, is_retry: bool = False
-    ) -> None:
-        self.reason = reason  # of the restart, as in `ChildRestarting`; None: there is none
-        self.error = error
-        self.is_retry = is_retry  # in a restart of its group, which goes on
 
 
 class Child:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..errors import ChildStartFailed
-from .child import RESTARTING, STARTING, STOPPED, STOPPING, End
+from .child import RESTARTING, STARTING, STOPPED, STOPPING
+from .ends import End
 from .spec import Strategy
 from .starting import start
 from .stopping import stop_one, wait_stopped

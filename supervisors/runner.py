@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -19,7 +19,8 @@ from ..errors import (
     RestartIntensityExceeded,
     SupervisorError,
 )
-from .child import NOT_STARTED, RESTARTING, STARTING, STOPPED, STOPPING, Child, End
+from .child import NOT_STARTED, RESTARTING, STARTING, STOPPED, STOPPING, Child
+from .ends import End, StrayCancelled, without_cancelled
 from .groups import Group
 from .policy import RestartWindow, runs_again, shuts_down
 from .spec import (
@@ -45,21 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("moorings.supervisors")
 
 _TEMPORARY = Restart.TEMPORARY  # a name, as for the states: it is cheaper to look up
-
-
-class StrayCancelled(RuntimeError):
-    """A child ended with a `Cancelled` that nobody had sent it: its `__cause__`.
-
-    One from a scope that it left open, or one that was kept and raised anew. To a plain nursery
-    that is the end of all others, and of nobody's error.
-    """
-
-    @classmethod
-    def made_of(cls, error: BaseException) -> Self:
-        """One whose cause is `error`."""
-        stray = cls("cancelled, though nobody had cancelled it")
-        stray.__cause__ = error
-        return stray
 
 
 class Runner:
@@ -197,7 +183,7 @@ class Runner:
             return None
         if isinstance(error, Exception):
             return error
-        rest = _without_cancelled(error)
+        rest = without_cancelled(error)
         if rest is None or isinstance(rest, Exception):
             return None if self._is_cancelled(child) else StrayCancelled.made_of(error)
         if self.stopping or isinstance(rest, GeneratorExit):
@@ -376,9 +362,3 @@ class Runner:
         if self.observers:
             event = ChildRestarting(self.name, child.spec.id, reason, child.restarts, delay)
             self.observers.tell(event)
-
-
-def _without_cancelled(error: BaseException) -> BaseException | None:
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1]
-    return None if isinstance(error, trio.Cancelled) else error
