@@ -95,7 +95,7 @@ class Group:
                 return
             if end.reason is None:
                 child.end_pending = None
-                self._runner.ended_for_good(child)
+                self._runner.significance.ended(child)
                 return
             now = trio.current_time()
             if self._runner.is_too_many(child, end.error, now):

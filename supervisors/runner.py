@@ -22,7 +22,8 @@ from ..errors import (
 from .child import NOT_STARTED, RESTARTING, STARTING, STOPPED, STOPPING, Child
 from .ends import End, StrayCancelled, without_cancelled
 from .groups import Group
-from .policy import RestartWindow, runs_again, shuts_down
+from .policy import RestartWindow, runs_again
+from .significance import Significance
 from .spec import (
     AutoShutdown,
     ChildEnded,
@@ -30,10 +31,8 @@ from .spec import (
     ChildStarted,
     Escalated,
     Restart,
-    ShuttingDown,
     Strategy,
 )
-from .starts import Undecided
 from .stopping import stop_all
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
     from .observers import Observers
     from .spec import ChildSpec
-    from .starts import Starting
 
 logger = logging.getLogger("moorings.supervisors")
 
@@ -78,9 +76,7 @@ class Runner:
         self.stopping = False
         self.active = 0  # tasks
         self.resting = 0  # of these, how many wait out their backoff
-        self.calls: set[Starting] = set()  # that start new children, and are under way
-        self.undecided: Undecided | None = None  # the last
-        self._latest: Child | None = None  # of those that are significant and up
+        self.significance = Significance(self)
         self.body = trio.CancelScope()
         self.escalation: RestartIntensityExceeded | None = None
         self.fatal: BaseException | None = None  # what a child raised that no policy is for
@@ -189,7 +185,7 @@ class Runner:
         if self.stopping or isinstance(rest, GeneratorExit):
             return None
         self.fatal = rest
-        self._end_all()
+        self.end_all()
         return rest
 
     def _is_cancelled(self, child: Child) -> bool:
@@ -253,7 +249,7 @@ class Runner:
             if self.group is not None:
                 self.group.ended(child, End(None, error))
             else:
-                self.ended_for_good(child)
+                self.significance.ended(child)
             return False
         reason = "start_failed" if failed_start else "exit" if error is None else "crash"
         now = trio.current_time()
@@ -280,7 +276,7 @@ class Runner:
         if self.before_escalation is not None:
             self.before_escalation(escalation)
         self.observers.tell(Escalated(self.name, child.spec.id, escalation))
-        self._end_all()
+        self.end_all()
         return True
 
     def begin_restart(self, child: Child, reason: str, now: float) -> None:
@@ -293,55 +289,8 @@ class Runner:
             child.rest_before(backoff, now)
         self.tell_restarting(child, reason, child.delay)
 
-    def ended_for_good(self, child: Child) -> None:
-        """A child ended by itself and does not run again: a significant one may end us all."""
-        if child.spec.significant and not self._is_outlived(child):
-            self._judge(child, [other for other in self._significant() if other is not child])
-
-    def wait_for(self, child: Child, starting: Starting) -> None:
-        """`child` is started again: if its end is undecided, whether it comes up decides, too."""
-        if self.undecided is not None and self.undecided.child is child:
-            self.undecided.wait_for(starting)
-
-    def decide(self, starting: Starting) -> None:
-        """A start is over, well or not: judge the end that has waited for it."""
-        undecided = self.undecided
-        if undecided is None or starting not in undecided.starts or self.stopping:
-            return
-        self.undecided = None
-        if not undecided.is_void:
-            self._judge(undecided.child, self._significant())
-
-    def _is_outlived(self, child: Child) -> bool:
-        """Whether an end changes nothing, because another has to end as well that is up.
-
-        Of thousands that end together nearly all are: the same one is looked at first.
-        """
-        if self.auto_shutdown is not AutoShutdown.ALL_SIGNIFICANT:
-            return False
-        latest = self._latest
-        if latest is None or latest is child or not latest.is_significant() or latest.starting:
-            others = (one for one in reversed(self.children.values()) if one is not child)
-            up = (one for one in others if one.is_significant() and one.starting is None)
-            self._latest = next(up, None)
-        return self._latest is not None
-
-    def _significant(self) -> list[Child]:
-        return [child for child in self.children.values() if child.is_significant()]
-
-    def _judge(self, child: Child, others: Sequence[Child]) -> None:
-        """The end of a significant child, when these others are active."""
-        coming = [call for call in self.calls if call.brings_significant()]
-        if shuts_down(self.auto_shutdown, last=not (others or coming)):
-            self.observers.tell(ShuttingDown(self.name, child.spec.id))
-            self._end_all()
-            return
-        starts = [other.starting for other in others if other.starting is not None]
-        if self.group is None and len(starts) == len(others):
-            # They may fail to start. OTP would ask after that: it starts one at a time.
-            self.undecided = Undecided(child, starts + coming)
-
-    def _end_all(self) -> None:
+    def end_all(self) -> None:
+        """Stop every child, and cancel the block."""
         self.stopping = True
         self.nursery.start_soon(stop_all, self, name=f"{self.name}: stop")
         self.body.cancel()

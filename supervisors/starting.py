@@ -29,7 +29,7 @@ async def start(runner: Runner, child: Child) -> Any:
     """
     starting = child.starting = child.starter = child.starting or Starting()
     runner.spawn(child)
-    runner.wait_for(child, starting)
+    runner.significance.wait_for(child, starting)
     try:
         await starting.over.wait()
     except BaseException:  # cancelled, or Ctrl-C
@@ -38,7 +38,7 @@ async def start(runner: Runner, child: Child) -> Any:
             await stop(runner, [child])
         raise
     finally:
-        runner.decide(starting)
+        runner.significance.decide(starting)
     starting.check()
     return starting.values[child]
 
@@ -54,15 +54,15 @@ async def start_new(runner: Runner, specs: Sequence[ChildSpec]) -> list[Any]:
     """
     runner.check_admission(specs)
     starting = Starting(specs)
-    runner.calls.add(starting)
+    runner.significance.calls.add(starting)
     try:
         await (_start_in_order if runner.ordered else _start_together)(runner, starting)
     except BaseException:
         await _take_back(runner, starting.children)
         raise
     finally:
-        runner.calls.discard(starting)
-        runner.decide(starting)
+        runner.significance.calls.discard(starting)
+        runner.significance.decide(starting)
     return [starting.values[child] for child in starting.children]
 
 

@@ -165,7 +165,7 @@ class Supervisor:
         finally:
             if alone and child.starting is starting:
                 child.starting = None  # nobody waits: a start that fails is the policy's again
-            self._runner.decide(starting)
+            self._runner.significance.decide(starting)
         starting.check()
         return starting.values[child]
 
