@@ -17,7 +17,7 @@ from .child import RESTARTING, STARTING, STOPPED, STOPPING
 from .ends import End
 from .spec import Strategy
 from .starting import start
-from .stopping import stop_one, wait_stopped
+from .stopping import stop_one, wait_stopped, watch
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Group:
         try:
             if child.state is STARTING:
                 child.stop()  # a start that hangs would keep the turn for ever
+                watch(self._runner, child, trio.current_time())
             async with self.turns.take():
                 # Its id may have another child by now: a start that was asked for before us.
                 await self._take_out(self._runner.children.get(child.spec.id, child))

@@ -59,11 +59,19 @@ async def stop_one(runner: Runner, child: Child) -> None:
     try:
         await wait_stopped(runner, [child], began)
     except BaseException:
-        if child.state is STOPPING and not child.watched:
-            child.watched = True
-            name = f"{child.spec.id}: stop"
-            runner.nursery.start_soon(wait_stopped, runner, [child], began, name=name)
+        watch(runner, child, began)
         raise
+
+
+def watch(runner: Runner, child: Child, began: float) -> None:
+    """See to it that a child that stops is reported, whoever waits for its end.
+
+    `began`: when it was told to, on trio's clock.
+    """
+    if child.state is STOPPING and not child.watched:
+        child.watched = True
+        name = f"{child.spec.id}: stop"
+        runner.nursery.start_soon(wait_stopped, runner, [child], began, name=name)
 
 
 async def _stop_in_order(runner: Runner, children: Sequence[Child]) -> None:

@@ -6,6 +6,7 @@ import contextvars
 import copy
 import pickle
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from family import Family
 
-    from moorings.supervisors import TaskStatus
+    from moorings.supervisors import Supervisor, TaskStatus
 
 STRATEGIES = pytest.mark.parametrize("strategy", list(Strategy))
 GROUPS = pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
@@ -70,6 +71,11 @@ async def ticks(seconds: float) -> AsyncGenerator[None, None]:
         while True:
             yield
             await trio.sleep(0.1)
+
+
+async def by_start_child(supervisor: Supervisor, spec: ChildSpec) -> None:
+    with suppress(ChildStartFailed):
+        await supervisor.start_child(spec)
 
 
 # -- a Cancelled that nobody sent ------------------------------------------------------------------
@@ -346,6 +352,23 @@ async def test_who_gives_up_waiting_leaves_the_watch_over_the_budget_behind(
     assert len(family.seen(ChildUnstopped)) == 1
 
 
+@GROUPS
+async def test_a_start_that_hangs_and_resists_is_reported_though_it_keeps_the_turn(
+    family: Family, autojump_clock: MockClock, strategy: Strategy
+) -> None:
+    """Who terminates it waits for a turn, and not for its end."""
+    async with open_supervisor(name="s", strategy=strategy, observers=[family.watch]) as supervisor:
+        async with trio.open_nursery() as nursery:
+            spec = family.spec("a", family.hang, stubborn=20.0, shutdown=5.0)
+            nursery.start_soon(by_start_child, supervisor, spec)
+            await wait_all_tasks_blocked()
+            with trio.move_on_after(5.1):
+                await supervisor.terminate_child("a")
+            assert [e.id for e in family.seen(ChildUnstopped)] == ["a"]
+            await trio.sleep(20.0)
+    assert len(family.seen(ChildUnstopped)) == 1
+
+
 async def test_a_child_is_asked_once_for_each_stop(family: Family) -> None:
     asked: list[int] = []
     told = trio.Event()
@@ -444,6 +467,23 @@ async def test_thousands_of_significant_ends_look_at_few_of_the_others(
             family.end_soon(name)
         await trio.sleep_forever()
     assert looks[0] < count * 20
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_the_one_that_was_looked_at_does_not_outlive_its_termination(
+    family: Family, autojump_clock: MockClock, *, ordered: bool
+) -> None:
+    async with open_supervisor(
+        name="s", ordered=ordered, auto_shutdown=AutoShutdown.ALL_SIGNIFICANT
+    ) as supervisor:
+        for name in "abc":
+            spec = family.spec(name, restart=Restart.TRANSIENT, significant=True)
+            await supervisor.start_child(spec)
+        await family.end("a")
+        await supervisor.terminate_child("c")
+        with trio.fail_after(1.0):
+            await family.end("b")
+            await trio.sleep_forever()
 
 
 async def test_an_unknown_id_among_thousands_is_no_essay(family: Family) -> None:

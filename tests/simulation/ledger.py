@@ -258,13 +258,7 @@ class Ledger:
         since = entry.cancelled_at
         budget = entry.policy.shutdown
         overdue = since is not None and trio.current_time() - since > budget
-        if (
-            overdue
-            and not entry.dismissed
-            and not entry.overdue_told
-            and not self.commands.may_stop(child)
-            and self.ending
-        ):
+        if overdue and not entry.overdue_told:
             self.violated(f"{child} outlived its {entry.policy.shutdown} s, and nobody was told")
 
     # -- the block ----------------------------------------------------------------------------
