@@ -357,15 +357,17 @@ async def test_a_start_that_hangs_and_resists_is_reported_though_it_keeps_the_tu
     family: Family, autojump_clock: MockClock, strategy: Strategy
 ) -> None:
     """Who terminates it waits for a turn, and not for its end."""
-    async with open_supervisor(name="s", strategy=strategy, observers=[family.watch]) as supervisor:
-        async with trio.open_nursery() as nursery:
-            spec = family.spec("a", family.hang, stubborn=20.0, shutdown=5.0)
-            nursery.start_soon(by_start_child, supervisor, spec)
-            await wait_all_tasks_blocked()
-            with trio.move_on_after(5.1):
-                await supervisor.terminate_child("a")
-            assert [e.id for e in family.seen(ChildUnstopped)] == ["a"]
-            await trio.sleep(20.0)
+    async with (
+        open_supervisor(name="s", strategy=strategy, observers=[family.watch]) as supervisor,
+        trio.open_nursery() as nursery,
+    ):
+        spec = family.spec("a", family.hang, stubborn=20.0, shutdown=5.0)
+        nursery.start_soon(by_start_child, supervisor, spec)
+        await wait_all_tasks_blocked()
+        with trio.move_on_after(5.1):
+            await supervisor.terminate_child("a")
+        assert [e.id for e in family.seen(ChildUnstopped)] == ["a"]
+        await trio.sleep(20.0)
     assert len(family.seen(ChildUnstopped)) == 1
 
 
