@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -966,6 +967,7 @@ async def test_escalation_names_the_inner_supervisor_as_the_cause(
         ({"intensity": 1, "period": 0.0}, "period must be positive"),
         ({"intensity": 1, "period": math.inf}, "period must be positive"),
         ({"intensity": 1, "period": math.nan}, "period must be positive"),
+        ({"restart": "always"}, "'a': restart must be one of permanent, transient, temporary; got"),
     ],
 )
 def test_a_spec_that_means_nothing_is_refused(arguments: Any, problem: str) -> None:
@@ -976,6 +978,52 @@ def test_a_spec_that_means_nothing_is_refused(arguments: Any, problem: str) -> N
 def test_run_has_to_be_callable() -> None:
     with pytest.raises(TypeError, match="run must be an async function"):
         ChildSpec("a", 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"ask": trio.Event}, None),
+        ({"ask": "event.set"}, "ask must be a function"),
+        ({"backoff": 1.0}, "backoff must be a Backoff"),
+        ({"intensity": 1.5, "period": 1.0}, "intensity must be an integer or math.inf"),
+        ({"intensity": math.nan, "period": 1.0}, "intensity must be an integer or math.inf"),
+        ({"id": 7}, "an id must be a string"),
+    ],
+)
+def test_a_spec_of_other_types_is_refused(arguments: Any, problem: str | None) -> None:
+    refused = nullcontext() if problem is None else pytest.raises(TypeError, match=problem)
+    with refused:
+        ChildSpec(**({"id": "a", "run": Work("a")} | arguments))
+
+
+async def test_policies_may_be_given_by_name() -> None:
+    """Their names come from settings; they are not taken for another one."""
+    assert ChildSpec("a", Work("a"), restart="temporary").restart is Restart.TEMPORARY  # type: ignore[arg-type]
+    async with open_supervisor(name="s", strategy="one_for_one", intensity=9) as supervisor:  # type: ignore[arg-type]
+        a, b = Work("a").then(crash), Work("b")
+        await supervisor.start_children([ChildSpec("a", a), ChildSpec("b", b)])
+        await wait_all_tasks_blocked()
+        assert (a.runs, b.runs) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ({"strategy": "nonsense"}, ValueError),
+        ({"auto_shutdown": "nonsense"}, ValueError),
+        ({"intensity": 1.5}, TypeError),
+        ({"observers": print}, TypeError),
+        ({"observers": [3]}, TypeError),
+        ({"observers": [trio.sleep]}, TypeError),
+    ],
+)
+async def test_arguments_that_mean_nothing_are_refused_bare(
+    arguments: Any, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind):
+        async with open_supervisor(name="s", **arguments):
+            pass
 
 
 @pytest.mark.parametrize("arguments", [{"intensity": -1}, {"period": 0}, {"period": -1}])

@@ -5,8 +5,12 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+
+from moorings.supervisors import open_supervisor
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "supervision.md").read_text()
@@ -39,10 +43,13 @@ def test_the_table_is_read() -> None:
     assert len(NAMED) > 50
 
 
-async def test_the_example_runs(autojump_clock: object) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    names: dict[str, object] = {}
-    exec(code, names)
-    trio = names["trio"]
-    with trio.move_on_after(1):  # type: ignore[attr-defined]
-        await names["main"]()  # type: ignore[operator]
+async def test_the_examples_run(autojump_clock: object) -> None:
+    example, nested = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    with trio.move_on_after(1):
+        await names["main"]()
+    exec(nested, names)
+    async with open_supervisor(name="root") as root:
+        await root.start_child(names["subtree"])
+        assert root.count_children().active == 1
