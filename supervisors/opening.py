@@ -50,7 +50,11 @@ async def open_supervisor(
             transient or temporary child of its parent: a permanent one would be restarted.
         ordered: False: children start and stop together, each on its own budget (OTP's
             simple_one_for_one); only with ONE_FOR_ONE.
-        observers: called with each event; one that raises is removed and logged.
+        observers: plain functions, called with each event as it happens; they must not block. One
+            that raises is removed and logged.
+
+    Yields:
+        The `Supervisor`. Its children run in copies of the context (`contextvars`) of this call.
 
     Raises:
         RestartIntensityExceeded: bare, from the child's last error; together with the block's own
