@@ -1,7 +1,7 @@
 """`python -m tests.planting simulation` (or `exploration`): are the bugs in its `bugs/` found?
 
 Each patch is applied to a temporary copy of what is checked, which then looks until a rule is
-broken. The exit status is 1 if there is a bug that is not found.
+broken. The exit status is 1 if there is a bug that is not found, or one where none was planted.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Suite:
         name: of its folder in `tests/`; run as a module.
         copied: what is checked, and whatever that imports.
         effort: the option that says how much is tried, and its default.
+        enough: the effort that shows whether it finds "bugs" where none was planted.
         begins: how the line begins that tells of a broken rule.
         options: what else it is told.
     """
@@ -35,6 +36,7 @@ class Suite:
     name: str
     copied: tuple[str, ...]
     effort: tuple[str, int]
+    enough: int
     begins: str
     options: tuple[str, ...] = ()
 
@@ -42,8 +44,8 @@ class Suite:
         """The planted bugs by name."""
         return {p.stem: p for p in sorted((HERE / self.name / "bugs").glob("*.patch"))}
 
-    def find(self, patch: Path, effort: int) -> str | None:
-        """What it says about the bug; None: nothing."""
+    def find(self, patch: Path | None, effort: int) -> str | None:
+        """What it says about the bug, or without one; None: nothing."""
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "moorings"
             copy.mkdir()
@@ -54,7 +56,8 @@ class Suite:
                     shutil.copytree(source, copy / name, ignore=ignored)
                 else:
                     shutil.copy(source, copy / name)
-            subprocess.run(["git", "apply", str(patch)], cwd=copy, check=True)
+            if patch is not None:
+                subprocess.run(["git", "apply", str(patch)], cwd=copy, check=True)
             return self._look(folder, copy, effort)
 
     def _look(self, folder: str, copy: Path, effort: int) -> str | None:
@@ -92,6 +95,7 @@ SUITES = {
             "simulation",
             ("__init__.py", "errors.py", "supervisors"),
             ("--seeds", 2000),
+            200,
             "seed ",
             ("--jobs", "1"),
         ),
@@ -99,6 +103,7 @@ SUITES = {
             "exploration",
             ("__init__.py", "errors.py", "supervisors", "providers", "runtime"),
             ("--depth", 5),
+            3,
             "path ",
         ),
     )
@@ -115,6 +120,10 @@ def main(arguments: list[str]) -> int:
     suite = SUITES[chosen.suite]
     planted = suite.patches()
     names = chosen.names or list(planted)
+    wrong = suite.find(None, suite.enough)
+    if wrong is not None:
+        print(f"without any planted bug: {wrong}")
+        return 1
     missed = 0
     for name in names:
         found = suite.find(planted[name], chosen.effort or suite.effort[1])

@@ -12,6 +12,7 @@ at the same instant. Merged paths differ in no more than such an order (`--seed`
 
 from __future__ import annotations
 
+import contextvars
 import enum
 import functools
 import math
@@ -56,7 +57,7 @@ OPAQUE = (
     *(types.ModuleType, type, types.BuiltinFunctionType, types.BuiltinMethodType),
     *(pydantic.BaseModel, MockClock, random.Random, types.TracebackType),
     *(trio.Nursery, trio.lowlevel.TrioToken, BaseException, trio_traps.WaitTaskRescheduled),
-    *(threading.local, os._Environ, trio_run._TaskStatus),
+    *(threading.local, os._Environ, trio_run._TaskStatus, contextvars.Context),
 )
 WALKED = ("moorings.", "tests.exploration.", "exploration.", "tenacity")
 WALKED_OF_TRIO = (trio.Event, trio.Lock, trio.lowlevel.ParkingLot)
