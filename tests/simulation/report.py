@@ -6,7 +6,7 @@ from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING
 
-from .world import COMMANDS, LIVES, Tree, count, depth, walk
+from .world import COMMANDS, LIVES, STRAY, Tree, count, depth, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ class Distribution:
     def missing(self) -> list[str]:
         """Commands that were never done, lives that nobody lived, kinds of child not there."""
         commands = [c for c in COMMANDS if not self.commands[f"{c}: done"]]
-        lives = [life for life in LIVES if not self.lives[life]]
+        lives = [life for life in (*LIVES, STRAY) if not self.lives[life]]
         return commands + lives + [kind for kind in KINDS if not self.kinds[kind]]
 
     def shortcomings(self) -> list[str]:

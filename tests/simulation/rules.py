@@ -110,8 +110,14 @@ def delay(entry: Entry, part: float) -> float:
     return min(most, on_grid(initial + part * (3 * floor - initial)))
 
 
+class Stray(BaseExceptionGroup[trio.Cancelled]):
+    """A crash with a `Cancelled` that nobody had sent."""
+
+
 def told_error(raised: BaseException | None) -> BaseException | None:
     """What is told of an end in which this was raised: all but the supervisor's cancellation."""
+    if isinstance(raised, Stray):
+        return raised
     if isinstance(raised, BaseExceptionGroup):
         return raised.split(trio.Cancelled)[1]
     return None if isinstance(raised, trio.Cancelled) else raised
@@ -123,7 +129,12 @@ def told(error: BaseException | None) -> str:
 
 
 def is_same_error(error: BaseException | None, other: BaseException | None) -> bool:
-    """Whether they are one; groups are made anew when a part is taken out."""
+    """Whether they are one; groups are made anew when a part is taken out.
+
+    A stray is told of as the cause of another error.
+    """
+    if isinstance(other, Stray):
+        return error is not None and error.__cause__ is other
     if isinstance(error, BaseExceptionGroup) and isinstance(other, BaseExceptionGroup):
         pairs = zip(error.exceptions, other.exceptions, strict=False)
         same = all(is_same_error(one, another) for one, another in pairs)

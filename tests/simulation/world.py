@@ -17,6 +17,7 @@ TICK = 1 / 1024
 LEVELS = 4
 
 LIVES = ("steady", "crash", "exit", "crash_at_start", "exit_at_start", "never_starts")
+STRAY = "crash with a stray Cancelled"  # some of those that crash
 AT_STOP = ("cancelled", "crash", "crash_beside", "return")  # beside: with its cancellation
 COMMANDS = (
     "start_child",
