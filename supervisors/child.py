@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .ends import StrayCancelled
 from .policy import RestartWindow
 from .spec import ChildState
 from .starts import Starting
@@ -43,7 +44,9 @@ class Child:
         "_ended",
         "_hurry",
         "_scope",
+        "_scopes",
         "_told",
+        "astray",
         "began_at",
         "delay",
         "end_pending",
@@ -93,6 +96,7 @@ class Child:
         self.unwanted = False  # its start is taken back: it stays down, and its spec goes with it
         self.tried = False  # by its group, which tries again if it fails to start
         self.was_stopped = False  # the last incarnation, rather than ended by itself
+        self.astray = False  # its task is not as it was: the next incarnation has another one
         self.reported = False  # that it did not stop in time
         self.watched = False  # while it stops, by its supervisor, as those who had it stopped left
         self.runs = False  # its `run`, rather than what comes before, between and after
@@ -100,6 +104,7 @@ class Child:
         self._ended: trio.Event | None = None
         self._hurry: trio.Event | None = None  # while it waits for its restart
         self._scope: trio.CancelScope | None = None
+        self._scopes: object = None  # the innermost around its `run`
         self._told = told  # the supervisor's ear for `started`, if anybody watches it
 
     def new_scope(self) -> AbstractContextManager[object]:
@@ -125,6 +130,7 @@ class Child:
             return False
         self.error = None
         self.runs = True
+        self._scopes = self._innermost_scope()
         if self.spec.backoff is not None:
             self.began_at = trio.current_time()
         return True
@@ -146,8 +152,18 @@ class Child:
     def over(self) -> None:
         """Its `run` is over; its task may not be."""
         self.runs = False
+        self.astray = type(self.error) is StrayCancelled
+        if self._innermost_scope() is not self._scopes:
+            self.astray = True
+            logger.error(
+                "child %r left a cancel scope open: in a generator, most likely", self.spec.id
+            )
         if self.spec.backoff is not None:
             self.lived = trio.current_time() - self.began_at
+
+    def _innermost_scope(self) -> object:
+        """What cancels its task at present: private to trio, and nothing public tells of it."""
+        return getattr(self.task, "_cancel_status", None)
 
     def stop(self) -> None:
         """Make the task end: ask it if it can be asked, else cancel it. Once is enough."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .ends import without_cancelled
 from .observers import Observers
 from .runner import Runner
 from .spec import AutoShutdown, Strategy, check_budget, member
@@ -72,33 +73,43 @@ async def open_supervisor(
     if strategy is not Strategy.ONE_FOR_ONE and not ordered:
         raise ValueError(f"{owner}: {strategy} needs an order")
     block_error: BaseException | None = None
-    async with trio.open_nursery() as host:
-        # One shield for all children: the block stays cancellable, they are not.
-        shelter = _Shelter()
-        host.start_soon(shelter.run)
-        try:
-            # Shielded: also who is cancelled already runs the block, up to its first checkpoint.
-            with trio.CancelScope(shield=True):
-                await shelter.open.wait()
-            runner = Runner(
-                shelter.nursery,
-                name=name,
-                strategy=strategy,
-                intensity=intensity,
-                period=period,
-                auto_shutdown=auto_shutdown,
-                ordered=ordered,
-                observers=told,
-            )
+    crash: BaseException | None = None
+    runner: Runner | None = None
+    try:
+        async with trio.open_nursery() as host:
+            # One shield for all children: the block stays cancellable, they are not.
+            shelter = _Shelter()
+            host.start_soon(shelter.run)
             try:
-                with runner.body:
-                    yield Supervisor(runner)
-            except BaseException as exc:  # noqa: BLE001 - raised below, outside all groups
-                block_error = exc
-            await stop_all(runner)
-        finally:
-            shelter.over.set()
-    _raise_outcome(block_error, runner.fatal, runner.escalation)
+                # Shielded: who is cancelled already runs the block up to its first checkpoint.
+                with trio.CancelScope(shield=True):
+                    await shelter.open.wait()
+                runner = Runner(
+                    shelter.nursery,
+                    name=name,
+                    strategy=strategy,
+                    intensity=intensity,
+                    period=period,
+                    auto_shutdown=auto_shutdown,
+                    ordered=ordered,
+                    observers=told,
+                )
+                try:
+                    with runner.body:
+                        yield Supervisor(runner)
+                except BaseException as exc:  # noqa: BLE001 - raised below, outside all groups
+                    block_error = exc
+                await stop_all(runner)
+            finally:
+                shelter.over.set()
+    except BaseException as exc:  # noqa: BLE001 - so is this: a second Ctrl-C, say
+        crash = exc
+    if crash is not None:
+        block_error, crash = _disentangled(block_error, crash)
+    if runner is None:
+        _raise_outcome(crash)
+    else:
+        _raise_outcome(block_error, runner.fatal, runner.escalation, crash)
 
 
 class _Shelter:
@@ -118,6 +129,21 @@ class _Shelter:
                 await self.over.wait()
         finally:
             self.open.set()  # Ctrl-C came first: let nobody wait for it
+
+
+def _disentangled(
+    block_error: BaseException | None, crash: BaseException
+) -> tuple[BaseException | None, BaseException | None]:
+    """What the block has raised, and what our own nursery, without a `Cancelled` too many.
+
+    A nursery that fails cancels the block; one that was cancelled from outside says so once more.
+    """
+    failure = without_cancelled(crash)
+    if block_error is None:
+        return None, crash
+    if failure is None:
+        return block_error, None
+    return without_cancelled(block_error), failure
 
 
 def _raise_outcome(*outcomes: BaseException | None) -> None:

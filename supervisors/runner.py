@@ -139,7 +139,7 @@ class Runner:
 
         One frame for both kinds of children: each more is paid for by every child.
         """
-        again = over = False
+        again = False
         try:
             child.task = trio.lowlevel.current_task()
             with child.new_scope():
@@ -153,18 +153,18 @@ class Runner:
                         if child.error is None:
                             raise
                     child.over()
+                    again = False
                     again = self._after_end(child, child.error)
-                    over = not again or type(child.error) is StrayCancelled
-                    if over:
+                    if child.astray or not again:
                         break
                     await self._pause(child)
             if self.observers and child.was_cancelled():
                 self._tell_ended(child, stopping=True)
         except Exception as error:
-            if not self._is_childs(child, error, over=over):
+            if not self._is_childs(child, error):
                 raise
         finally:
-            if again and type(child.error) is StrayCancelled:
+            if again and child.astray:
                 self._start_task(child)  # whatever the old one has left open is left behind
             else:
                 self._gone(child)
@@ -182,39 +182,47 @@ class Runner:
         rest = without_cancelled(error)
         if rest is None or isinstance(rest, Exception):
             return None if self._is_cancelled(child) else StrayCancelled.made_of(error)
-        if self.stopping or isinstance(rest, GeneratorExit):
+        if self.fatal is not None or isinstance(rest, GeneratorExit):
             return None
         self.fatal = rest
-        self.end_all()
+        if not self.stopping:
+            self.end_all()
         return rest
 
     def _is_cancelled(self, child: Child) -> bool:
         return child.is_cancelled() or self.nursery.cancel_scope.cancel_called
 
-    def _is_childs(self, child: Child, error: Exception, *, over: bool) -> bool:
-        """Whether an error is the child's that came from elsewhere than its `run`.
+    def _is_childs(self, child: Child, error: Exception) -> bool:
+        """Whether an error is the child's that has left its scope.
 
         Else what decides about it has failed, and nobody would hear.
         """
-        if over:
-            logger.error("child %r left a cancel scope open", child.spec.id, exc_info=error)
-        elif child.state is STOPPING:
+        if child.runs:
             child.error = error  # its nursery raised it beside our Cancelled
             self._tell_ended(child, stopping=True)
-        return over or child.state is STOPPING
+        elif child.astray:
+            logger.debug("child %r", child.spec.id, exc_info=error)  # trio says what we have said
+        return child.runs or child.astray
 
     async def _pause(self, child: Child) -> None:
         """Wait out the backoff, or let the others run: one that never waits must not starve them.
 
         What an incarnation has set in its context is gone by the next.
         """
-        clean = copy_context() == self.context
+        clean = self._is_clean()
         if not clean:
             trio.lowlevel.current_task().context = self.context.copy()  # from the next step on
         if child.state is RESTARTING:
             await self._rest(child)
         elif child.restarts > 1 or not clean:
             await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _is_clean(self) -> bool:
+        """Whether the context is as it was: the same values, as equal ones may be anything."""
+        now, base = copy_context(), self.context
+        return len(now) == len(base) and all(
+            var in base and value is base[var] for var, value in now.items()
+        )
 
     async def _rest(self, child: Child) -> None:
         self.resting += 1
@@ -272,9 +280,9 @@ class Runner:
             return False
         escalation = RestartIntensityExceeded(self.name, child.spec.id, len(self.window))
         escalation.__cause__ = error
-        self.escalation = escalation
         if self.before_escalation is not None:
             self.before_escalation(escalation)
+        self.escalation = escalation
         self.observers.tell(Escalated(self.name, child.spec.id, escalation))
         self.end_all()
         return True

@@ -1073,7 +1073,7 @@ async def test_a_start_that_its_dead_supervisor_refuses_leaves_nobody_waiting(
     def fail(_: object) -> None:
         raise ValueError("told and failed")
 
-    with pytest.RaisesGroup(ValueError, flatten_subgroups=True):
+    with pytest.RaisesGroup(ValueError, RuntimeError, flatten_subgroups=True):
         async with open_supervisor(name="s", ordered=False, intensity=0) as supervisor:
             supervisor.before_escalation = fail
             supervisor.start_children_nowait([ChildSpec("a", Work("a").then(crash))])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import copy
+import math
 import pickle
 import time
+from collections import Counter
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,8 +69,11 @@ async def raise_stray_in_a_group(task_status: TaskStatus) -> None:
 
 
 async def ticks(seconds: float) -> AsyncGenerator[None, None]:
-    """Trio's best known pitfall: a scope that is open while its generator waits."""
-    with trio.move_on_after(seconds):
+    """Trio's best known pitfall: a scope that is open while its generator waits.
+
+    An endless one is a shield.
+    """
+    with trio.move_on_after(seconds, shield=seconds == math.inf):
         while True:
             yield
             await trio.sleep(0.1)
@@ -159,25 +165,59 @@ async def test_a_scope_left_open_by_a_child_that_returns_is_logged_and_harms_nob
     await kept[0].aclose()
 
 
-async def test_a_scope_left_open_by_a_crash_cancels_the_next_incarnation_once(
-    family: Family, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("backoff", [None, Backoff(10.0, 10.0)], ids=["at once", "backoff"])
+@pytest.mark.parametrize("asked", [False, True], ids=["cancelled", "asked"])
+@pytest.mark.parametrize("seconds", [5.0, math.inf], ids=["deadline", "shield"])
+async def test_a_scope_left_open_by_a_crash_is_left_behind(
+    family: Family,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    backoff: Backoff | None,
+    *,
+    asked: bool,
+    seconds: float,
 ) -> None:
-    """The one after that has a task of its own, and lives on."""
+    """The next incarnation has a task of its own: it is neither cancelled by it nor shielded."""
     kept: list[Any] = []
 
     async def step(task_status: TaskStatus) -> None:
         task_status.started()
-        kept.append(ticks(5.0))
+        kept.append(ticks(seconds))
         async for _ in kept[0]:
             raise family.Boom("with a scope open")
 
-    async with open_supervisor(name="s", intensity=2, period=60) as supervisor:
+    async with open_supervisor(name="s", intensity=1, period=60) as supervisor:
         await supervisor.start_child(family.spec("other"))
-        await supervisor.start_child(family.spec("a", step))
+        ask = partial(family.end_soon, "a") if asked else None
+        await supervisor.start_child(family.spec("a", step, backoff=backoff, ask=ask))
         await trio.sleep(50.0)
         assert [c.state for c in supervisor.which_children()] == [ChildState.RUNNING] * 2
-        assert family.news() == "+other +a -a +a -a +a"
-    assert "child 'a' left a cancel scope open" in caplog.text
+        assert family.news() == "+other +a -a +a"
+        with trio.fail_after(1.0):
+            await supervisor.terminate_child("a")
+    assert caplog.text.count("child 'a' left a cancel scope open") == 1
+    await kept[0].aclose()
+
+
+async def test_one_that_left_a_scope_open_rests_while_all_are_stopped(
+    family: Family, autojump_clock: MockClock
+) -> None:
+    """An end like any other: in order, and without an error."""
+    kept: list[Any] = []
+
+    async def step(task_status: TaskStatus) -> None:
+        task_status.started()
+        kept.append(ticks(50.0))
+        async for _ in kept[0]:
+            raise family.Boom("with a scope open")
+
+    async with open_supervisor(name="s") as supervisor:
+        await supervisor.start_child(family.spec("a", step, backoff=Backoff(1.0, 1.0)))
+        await supervisor.start_child(family.spec("b", stubborn=3.0))
+        await supervisor.start_child(family.spec("c", stubborn=3.0))
+        await trio.sleep(0.5)
+    assert family.news() == "+a -a +b +c -c -b"
+    assert trio.current_time() == pytest.approx(6.5)
     await kept[0].aclose()
 
 
@@ -225,6 +265,39 @@ async def test_it_does_not_hide_the_blocks_own_error(family: Family) -> None:
     assert [type(error) for error in info.value.exceptions] == [ValueError, SystemExit]
 
 
+@pytest.mark.parametrize("why", ["the end", "the block's error", "escalation"])
+async def test_one_that_comes_while_all_are_stopped_hides_nothing_and_keeps_the_order(
+    family: Family, autojump_clock: MockClock, why: str
+) -> None:
+    async def step(task_status: TaskStatus) -> None:
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            raise SystemExit(3) from None
+
+    kinds = {
+        "the end": [],
+        "the block's error": [ValueError],
+        "escalation": [RestartIntensityExceeded],
+    }
+    with pytest.raises(BaseException) as info:
+        async with open_supervisor(name="s", intensity=0) as supervisor:
+            await supervisor.start_child(family.spec("a", stubborn=1.0))
+            await supervisor.start_child(family.spec("b", stubborn=1.0))
+            await supervisor.start_child(family.spec("x", step))
+            if why == "the block's error":
+                raise ValueError("the block's own")
+            if why == "escalation":
+                await family.crash("b")
+                await trio.sleep_forever()
+    errors = getattr(info.value, "exceptions", [info.value])
+    assert Counter(type(e) for e in errors) == Counter([SystemExit, *kinds[why]])
+    if why != "escalation":
+        assert family.news() == "+a +b +x -x -b -a"
+        assert trio.current_time() == pytest.approx(2.0)
+
+
 async def test_with_a_second_one_nobody_waits_for_the_order(
     family: Family, autojump_clock: MockClock
 ) -> None:
@@ -240,7 +313,7 @@ async def test_with_a_second_one_nobody_waits_for_the_order(
         await trio.sleep(2.0)
         raise KeyboardInterrupt
 
-    with pytest.raises(BaseExceptionGroup):
+    with pytest.RaisesGroup(KeyboardInterrupt, KeyboardInterrupt, flatten_subgroups=True):
         async with open_supervisor(name="s") as supervisor:
             await supervisor.start_child(family.spec("a"))
             await supervisor.start_child(family.spec("x", first))
@@ -296,6 +369,30 @@ async def test_what_a_child_sets_in_its_context_is_gone_with_its_incarnation(
         await supervisor.restart_child("b")
     assert len(seen) >= 6
     assert {what for _, what in seen} == {"clean"}
+
+
+async def test_contexts_are_not_compared_by_what_their_values_think(family: Family) -> None:
+    class Moody:
+        def __eq__(self, _: object) -> bool:
+            raise ValueError("neither equal nor not")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    moods: contextvars.ContextVar[Moody] = contextvars.ContextVar("moods")
+    moods.set(Moody())
+    seen: list[Moody] = []
+
+    async def step(task_status: TaskStatus) -> None:
+        seen.append(moods.get())
+        moods.set(Moody())
+        task_status.started()
+        raise family.Boom("in a bad mood")
+
+    async with open_supervisor(name="s") as supervisor:
+        await supervisor.start_child(family.spec("a", step, step, intensity=9, period=60))
+        await wait_all_tasks_blocked()
+        assert family.runs["a"] == 3
+    assert seen[0] is seen[1] is moods.get()
 
 
 async def test_one_that_blocks_and_crashes_starves_nobody(family: Family) -> None:
