@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from contextlib import nullcontext
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -35,6 +36,10 @@ STOPPING, STOPPED = ChildState.STOPPING, ChildState.STOPPED
 
 UNCANCELLED = nullcontext()
 """Stands where the scope would be of a child that is asked to end."""
+
+
+_innermost_scope = attrgetter("_cancel_status")
+"""Of a task. It is trio's own, and nothing public tells of it."""
 
 
 class Child:
@@ -130,7 +135,7 @@ class Child:
             return False
         self.error = None
         self.runs = True
-        self._scopes = self._innermost_scope()
+        self._scopes = _innermost_scope(self.task)
         if self.spec.backoff is not None:
             self.began_at = trio.current_time()
         return True
@@ -153,17 +158,13 @@ class Child:
         """Its `run` is over; its task may not be."""
         self.runs = False
         self.astray = type(self.error) is StrayCancelled
-        if self._innermost_scope() is not self._scopes:
+        if _innermost_scope(self.task) is not self._scopes:
             self.astray = True
             logger.error(
                 "child %r left a cancel scope open: in a generator, most likely", self.spec.id
             )
         if self.spec.backoff is not None:
             self.lived = trio.current_time() - self.began_at
-
-    def _innermost_scope(self) -> object:
-        """What cancels its task at present: private to trio, and nothing public tells of it."""
-        return getattr(self.task, "_cancel_status", None)
 
     def stop(self) -> None:
         """Make the task end: ask it if it can be asked, else cancel it. Once is enough."""

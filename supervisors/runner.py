@@ -220,9 +220,9 @@ class Runner:
     def _is_clean(self) -> bool:
         """Whether the context is as it was: the same values, as equal ones may be anything."""
         now, base = copy_context(), self.context
-        return len(now) == len(base) and all(
-            var in base and value is base[var] for var, value in now.items()
-        )
+        if len(now) != len(base):
+            return False
+        return not now or all(var in base and value is base[var] for var, value in now.items())
 
     async def _rest(self, child: Child) -> None:
         self.resting += 1
