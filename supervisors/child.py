@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import traceback
 from contextlib import nullcontext
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -36,10 +35,6 @@ STOPPING, STOPPED = ChildState.STOPPING, ChildState.STOPPED
 
 UNCANCELLED = nullcontext()
 """Stands where the scope would be of a child that is asked to end."""
-
-
-_innermost_scope = attrgetter("_cancel_status")
-"""Of a task. It is trio's own, and nothing public tells of it."""
 
 
 class Child:
@@ -276,3 +271,8 @@ class Child:
             return ""
         frames = traceback.StackSummary.extract(iter(self.task.iter_await_frames()))
         return "".join(frames.format())
+
+
+def _innermost_scope(task: trio.lowlevel.Task | None) -> object:
+    """What cancels a task at present: trio's own, as nothing public tells of it."""
+    return getattr(task, "_cancel_status", None)

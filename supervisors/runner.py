@@ -201,7 +201,7 @@ class Runner:
             child.error = error  # its nursery raised it beside our Cancelled
             self._tell_ended(child, stopping=True)
         elif child.astray:
-            logger.debug("child %r", child.spec.id, exc_info=error)  # trio says what we have said
+            logger.debug("of what child %r left open trio says:", child.spec.id, exc_info=error)
         return child.runs or child.astray
 
     async def _pause(self, child: Child) -> None:
