@@ -153,7 +153,7 @@ class Child:
         """Its `run` is over; its task may not be."""
         self.runs = False
         self.astray = type(self.error) is StrayCancelled
-        if _innermost_scope(self.task) is not self._scopes:
+        if _innermost_scope(self.task) is not self._scopes and _runs(self.task):
             self.astray = True
             logger.error(
                 "child %r left a cancel scope open: in a generator, most likely", self.spec.id
@@ -276,3 +276,8 @@ class Child:
 def _innermost_scope(task: trio.lowlevel.Task | None) -> object:
     """What cancels a task at present: trio's own, as nothing public tells of it."""
     return getattr(task, "_cancel_status", None)
+
+
+def _runs(task: trio.lowlevel.Task | None) -> bool:
+    """Whether it is a task that runs, and not what is left of a run that trio has given up."""
+    return trio.lowlevel.in_trio_task() and trio.lowlevel.current_task() is task
