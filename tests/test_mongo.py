@@ -10,6 +10,7 @@ from urllib.parse import quote_plus
 
 import pytest
 import trio
+from leftovers import threads
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 from pymongo.hello import Hello
 from pymongo.monitoring import (
@@ -394,14 +395,14 @@ async def test_a_cancelled_close_still_closes(mongod_factory: MongodFactory) -> 
 
 async def test_closing_leaves_no_thread_behind(mongod: Mongod) -> None:
     """PyMongo's monitors are not joined by its close; they end within one of their intervals."""
-    before = set(threading.enumerate())
+    before = threads()
     async with opened(mongod.url, provider=provider_for("counted")) as (provider, handle):
         async with trio.open_nursery() as nursery:
             for _ in range(20):
                 nursery.start_soon(provider.database(handle).command, "ping")
         await provider.ping(handle)
     with trio.fail_after(SOON):
-        while any(t.is_alive() for t in set(threading.enumerate()) - before):
+        while threads() - before:
             await trio.sleep(0.01)
 
 
