@@ -2,7 +2,8 @@
 
 A restart of one child loops within the child's own task instead of spawning a new one: an
 incarnation costs no more than the call of `run`. What follows an end is decided in one place,
-`_after_end`; what then concerns several children is `groups`' business.
+`_after_end`; what then concerns several children is `groups`' business. Longer than most modules:
+the loop of `_run` and all that it asks on its way are read as one.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class Runner:
                         if child.error is None:
                             raise
                     child.over()
-                    again = False
+                    again = False  # nor if deciding fails
                     again = self._after_end(child, child.error)
                     if child.astray or not again:
                         break

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from simulation.children import kept_cancelled
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from moorings.supervisors import (
@@ -46,26 +47,14 @@ GROUPS = pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.RES
 marker: contextvars.ContextVar[str] = contextvars.ContextVar("marker", default="clean")
 
 
-async def a_cancelled() -> trio.Cancelled:
-    """One whose scope is gone, as a cache has that keeps the error of whoever filled it."""
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        try:
-            await trio.lowlevel.checkpoint()
-        except trio.Cancelled as error:
-            kept = error
-            raise
-    return kept
-
-
 async def raise_stray(task_status: TaskStatus) -> None:
     task_status.started()
-    raise await a_cancelled()
+    raise await kept_cancelled()
 
 
 async def raise_stray_in_a_group(task_status: TaskStatus) -> None:
     task_status.started()
-    raise BaseExceptionGroup("of a nursery", [await a_cancelled(), ValueError("beside it")])
+    raise BaseExceptionGroup("of a nursery", [await kept_cancelled(), ValueError("beside it")])
 
 
 async def ticks(seconds: float) -> AsyncGenerator[None, None]:
@@ -117,7 +106,7 @@ async def test_one_that_raises_it_again_and_again_ends_its_supervisor(family: Fa
 
 async def test_to_who_starts_it_a_stray_cancelled_is_a_failed_start(family: Family) -> None:
     async def step(_: TaskStatus) -> None:
-        raise await a_cancelled()
+        raise await kept_cancelled()
 
     async with open_supervisor(name="s") as supervisor:
         with pytest.raises(ChildStartFailed):

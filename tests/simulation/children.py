@@ -34,7 +34,8 @@ class Boom(Exception):
     """A child's crash."""
 
 
-async def _kept() -> trio.Cancelled:
+async def kept_cancelled() -> trio.Cancelled:
+    """One whose scope is gone, as a cache has that keeps the error of whoever filled it."""
     with trio.CancelScope() as scope:
         scope.cancel()
         try:
@@ -45,7 +46,7 @@ async def _kept() -> trio.Cancelled:
     return kept
 
 
-KEPT = trio.run(_kept)
+KEPT = trio.run(kept_cancelled)
 """Its scope is gone: whoever raises it has crashed."""
 
 
