@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("moorings.supervisors")
 
-_TEMPORARY = Restart.TEMPORARY  # a name, as for the states: it is cheaper to look up
+# Names, as for the states: they are cheaper to look up.
+_CANCELLED = trio.Cancelled
+_TEMPORARY = Restart.TEMPORARY
 
 
 class Runner:
@@ -140,7 +142,7 @@ class Runner:
 
         One frame for both kinds of children: each more is paid for by every child.
         """
-        again = False
+        again = let_go = False
         try:
             child.task = trio.lowlevel.current_task()
             with child.new_scope():
@@ -150,6 +152,9 @@ class Runner:
                     try:
                         await child.spec.run(task_status=child)
                     except BaseException as error:
+                        if type(error) is _CANCELLED and child.is_cancelled():
+                            let_go = True  # nearly always, and cheaper than to have it raised on
+                            break
                         child.error = self._blame(child, error)
                         if child.error is None:
                             raise
@@ -159,16 +164,13 @@ class Runner:
                     if child.astray or not again:
                         break
                     await self._pause(child)
-            if self.observers and child.was_cancelled():
+            if self.observers and (let_go or child.was_cancelled()):
                 self._tell_ended(child, stopping=True)
         except Exception as error:
             if not self._is_childs(child, error):
                 raise
         finally:
-            if again and child.astray:
-                self._start_task(child)  # whatever the old one has left open is left behind
-            else:
-                self._gone(child)
+            self._gone(child, again=again)
 
     def _blame(self, child: Child, error: BaseException) -> BaseException | None:
         """What counts as the error of a child whose `run` has raised; None for the end we wanted.
@@ -176,8 +178,6 @@ class Runner:
         What is to end the program ends all children, in their order, and is then raised by the
         block; a second one waits for no order.
         """
-        if type(error) is trio.Cancelled and child.is_cancelled():  # nearly always
-            return None
         if isinstance(error, Exception):
             return error
         rest = without_cancelled(error)
@@ -234,7 +234,10 @@ class Runner:
         if child.state is RESTARTING:
             child.state = STARTING
 
-    def _gone(self, child: Child) -> None:
+    def _gone(self, child: Child, *, again: bool) -> None:
+        if again and child.astray:
+            self._start_task(child)  # whatever the old one has left open is left behind
+            return
         if child.spec.restart is _TEMPORARY or not child.kept:
             self.forget(child)  # in the instant of its end: nobody may find it, and start it
         failed_again = child.tried and child.starting is not None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .clock import Report
 
 # How many children: how many rounds.
-SIZES = {100: 40, 1_000: 20, 10_000: 6}
+SIZES = {100: 100, 1_000: 20, 10_000: 6}
 BOUNDS = {"start": 1.5, "stop": 1.5, "restart": 1.5, "crash of all": 1.6}
 GROWTH = 1.5
 """What the restart of one among the most may cost, to that among the fewest."""
