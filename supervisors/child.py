@@ -120,10 +120,6 @@ class Child:
         """Whether its scope was cancelled; one that can be asked has none."""
         return self._scope is not None and self._scope.cancel_called
 
-    def was_cancelled(self) -> bool:
-        """Whether it let the cancellation of its scope through."""
-        return self._scope is not None and self._scope.cancelled_caught
-
     def begin(self) -> bool:
         """Be about to run, unless it was stopped: before it ran, or between two incarnations."""
         if self.state is STOPPING or self.unwanted:

@@ -142,7 +142,7 @@ class Runner:
 
         One frame for both kinds of children: each more is paid for by every child.
         """
-        again = let_go = False
+        again = False
         try:
             child.task = trio.lowlevel.current_task()
             with child.new_scope():
@@ -153,8 +153,7 @@ class Runner:
                         await child.spec.run(task_status=child)
                     except BaseException as error:
                         if type(error) is _CANCELLED and child.is_cancelled():
-                            let_go = True  # nearly always, and cheaper than to have it raised on
-                            break
+                            break  # nearly always; cheaper than to have it raised on
                         child.error = self._blame(child, error)
                         if child.error is None:
                             raise
@@ -164,16 +163,19 @@ class Runner:
                     if child.astray or not again:
                         break
                     await self._pause(child)
-            if self.observers and (let_go or child.was_cancelled()):
+            if child.runs:  # it was not over by itself: it let our cancellation through
                 self._tell_ended(child, stopping=True)
         except Exception as error:
             if not self._is_childs(child, error):
                 raise
         finally:
-            self._gone(child, again=again)
+            self._task_over(child, again=again)
 
     def _blame(self, child: Child, error: BaseException) -> BaseException | None:
-        """What counts as the error of a child whose `run` has raised; None for the end we wanted.
+        """What counts as the error of a child whose `run` has raised.
+
+        None is for what is raised on as it is: an end that we wanted, beside others or by way of
+        the nursery, and what is to end the program a second time.
 
         What is to end the program ends all children, in their order, and is then raised by the
         block; a second one waits for no order.
@@ -234,7 +236,9 @@ class Runner:
         if child.state is RESTARTING:
             child.state = STARTING
 
-    def _gone(self, child: Child, *, again: bool) -> None:
+    @trio.lowlevel.enable_ki_protection  # else a Ctrl-C here leaves who waits for it asleep
+    def _task_over(self, child: Child, *, again: bool) -> None:
+        """A task of a child ends, and with it the child, unless it is to run `again` in another."""
         if again and child.astray:
             self._start_task(child)  # whatever the old one has left open is left behind
             return
