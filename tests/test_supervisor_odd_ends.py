@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextvars
 import copy
+import itertools
 import math
 import pickle
+import signal
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -34,9 +37,11 @@ from moorings.supervisors import (
     open_supervisor,
 )
 from moorings.supervisors.child import Child
+from moorings.supervisors.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
+    from types import FrameType
 
     from family import Family
 
@@ -593,3 +598,52 @@ def test_errors_can_be_copied_and_sent_to_other_processes(error: Exception) -> N
         assert type(again) is type(error)
         assert str(again) == str(error)
         assert vars(again) == vars(error)
+
+
+# -- Ctrl-C while the end of a child is noted down -------------------------------------------------
+
+
+def interrupt_at(line: int, sent: list[str]) -> Callable[[FrameType, str, object], Any]:
+    """Trace so that a SIGINT comes when so many lines of the noting down have run."""
+    noting = {Runner._task_over.__code__, Child.end.__code__}
+    passed = itertools.count()
+
+    def at_line(frame: FrameType, event: str, _: object) -> Any:
+        if event == "line" and next(passed) == line:
+            sent.append(f"{frame.f_code.co_name}, line {frame.f_lineno}")
+            signal.raise_signal(signal.SIGINT)
+        return at_line
+
+    return lambda frame, _, __: at_line if frame.f_code in noting else None
+
+
+@pytest.mark.parametrize("line", range(20))  # of two children's, at the stop of both
+def test_ctrl_c_while_the_end_of_a_child_is_noted_down_leaves_nobody_asleep(line: int) -> None:
+    """It comes a moment later: else the child's supervisor would wait for its end for ever."""
+    sent: list[str] = []
+    again: list[str] = []
+
+    async def run(*, task_status: TaskStatus) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
+    async def interrupt_again() -> None:
+        await trio.sleep(60)
+        again.extend(sent)
+        signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        trio.lowlevel.spawn_system_task(interrupt_again)
+        async with open_supervisor(name="s") as supervisor:
+            for name in ("a", "b"):
+                await supervisor.start_child(ChildSpec(name, run))
+
+    before = sys.gettrace()
+    sys.settrace(interrupt_at(line, sent))
+    try:
+        with pytest.RaisesGroup(KeyboardInterrupt, allow_unwrapped=True, flatten_subgroups=True):
+            trio.run(main, clock=MockClock(autojump_threshold=0))
+    finally:
+        sys.settrace(before)
+    assert sent
+    assert again == []
