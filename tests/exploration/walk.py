@@ -25,18 +25,23 @@ GARBAGE = 200  # runs after which it is taken out
 
 @contextmanager
 def uncollected() -> Iterator[Callable[[], None]]:
-    """Collect garbage after every `GARBAGE` calls only: a run leaves many cycles, and is short."""
+    """Collect garbage after every `GARBAGE` calls only: a run leaves many cycles, and is short.
+
+    What is alive in between is kept for good, and need not be looked at again.
+    """
     runs = itertools.count(1)
 
     def ran() -> None:
         if next(runs) % GARBAGE == 0:
             gc.collect()
+            gc.freeze()
 
     gc.disable()
     try:
         yield ran
     finally:
         gc.enable()
+        gc.unfreeze()
 
 
 @dataclass
