@@ -49,7 +49,7 @@ OTP_SECONDS = 300.0
 
 
 def run(report: Report) -> None:
-    """Print the ratios of minima; the floor against itself is the noise."""
+    """Print the ratios; the floor against itself is the noise."""
     restarts = {}
     for n, rounds in SIZES.items():
         contestants: dict[str, Callable[[], dict[str, float]]] = {

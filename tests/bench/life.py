@@ -17,7 +17,7 @@ BOUNDS = {"start": 1.75, "restart": 1.75, "stop": 1.75}
 
 
 def run(report: Report) -> None:
-    """Print the ratios of minima; the floor against itself is the noise."""
+    """Print the ratios; the floor against itself is the noise."""
     for n, rounds in SIZES.items():
         best = alternate(
             {
