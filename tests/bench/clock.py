@@ -34,7 +34,7 @@ def alternate(
 ) -> dict[str, dict[str, float]]:
     """Run ABCABC…, one warming round first; the lowest decile of each figure, per contestant.
 
-    The machine's noise hits all alike, and what is low is what is left when it does not. Of less
+    The machine's noise hits all alike, and what is low is what is left when it does not. Of fewer
     than ten rounds that is the minimum; of a hundred the minimum is a single lucky round, by which
     the floor differed from itself by a tenth.
     """
